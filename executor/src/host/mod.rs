@@ -1,0 +1,1 @@
+//! The process that becomes a zygote: loads libpython and the interpreter host.

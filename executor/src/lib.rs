@@ -1,0 +1,3 @@
+//! The Clutch agent.
+
+pub mod host;

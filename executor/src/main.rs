@@ -1,0 +1,3 @@
+//! The `clutch` binary.
+
+fn main() {}

@@ -1,0 +1,167 @@
+//! What may be said on the lines.
+
+use serde::{Deserialize, Serialize};
+
+/// What an agent says to a zygote. Carries no payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToZygote {
+    /// Fork a worker. Four descriptors travel along, in this order: the
+    /// worker's end of its task line, its standard output, its standard error,
+    /// and its progress page.
+    Spawn {
+        /// Names the worker in the answer.
+        worker: u64,
+    },
+}
+
+/// What a zygote says to its agent. Carries no payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromZygote {
+    /// The interpreter runs and the warm modules are imported.
+    Hello(ZygoteHello),
+    /// The worker was forked. It is a child of the agent, not of the zygote.
+    Spawned {
+        /// As in [`ToZygote::Spawn`].
+        worker: u64,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The worker was not forked.
+    Refused {
+        /// As in [`ToZygote::Spawn`].
+        worker: u64,
+        /// Why, lower-case, without a full stop.
+        reason: String,
+        /// True when this zygote will never fork again because a module that it
+        /// imported started threads.
+        unsafe_to_fork: bool,
+    },
+}
+
+/// What a zygote is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZygoteHello {
+    /// For example `3.11.7`.
+    pub python_version: String,
+    /// `sys.implementation.name`.
+    pub implementation: String,
+    /// `sys.executable`.
+    pub executable: String,
+    /// Version of cloudpickle; empty when not installed.
+    pub cloudpickle_version: String,
+    /// Version of joblib; empty when not installed.
+    pub joblib_version: String,
+    /// Modules imported ahead, as asked for.
+    pub warm_modules: Vec<String>,
+    /// Modules asked for and not importable, each with the error's text.
+    pub failed_modules: Vec<(String, String)>,
+}
+
+/// What an agent says to a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// First message. Payload: the profile's pickled setup, may be empty.
+    Setup {
+        /// Environment variables to set.
+        variables: Vec<(String, String)>,
+        /// Threads that inner pools (OpenMP, BLAS) may use, where `variables`
+        /// does not say.
+        threads: u32,
+    },
+    /// Run a batch. Payload: the pickled list of `(function, args, kwargs)`.
+    Run {
+        /// Names the batch in the answer.
+        batch: u64,
+        /// Number of tasks.
+        tasks: u32,
+        /// Nesting level of joblib calls made inside the tasks.
+        nesting_level: u32,
+    },
+    /// Leave: run exit handlers and end with code 0.
+    Retire,
+}
+
+/// What a worker says to its agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// Answer to `Setup`: ready for batches.
+    Ready,
+    /// Answer to `Setup`: it failed; the worker ends. Payload: the pickled
+    /// exception, may be empty.
+    SetupFailed(FailureReport),
+    /// Answer to `Run`: every task returned. Payload: the pickled list of
+    /// results.
+    Done(BatchReport),
+    /// Answer to `Run`: the batch failed. Payload: the pickled exception, may
+    /// be empty.
+    Failed(BatchReport, FailureReport),
+}
+
+/// When a batch's phases happened and what it used, by the worker's account.
+/// Instants are CLOCK_MONOTONIC nanoseconds, 0 when not reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// As in [`ToWorker::Run`].
+    pub batch: u64,
+    /// The whole payload had been received.
+    pub received_at: u64,
+    /// The tasks were unpickled.
+    pub unpickled_at: u64,
+    /// The last task had returned or raised.
+    pub ran_at: u64,
+    /// The results were pickled.
+    pub pickled_at: u64,
+    /// How long each task ran, in nanoseconds.
+    pub task_nanoseconds: Vec<u64>,
+    /// CPU time in user mode, nanoseconds.
+    pub user_nanoseconds: u64,
+    /// CPU time in kernel mode, nanoseconds.
+    pub system_nanoseconds: u64,
+    /// Highest resident memory ever, bytes.
+    pub peak_memory_bytes: u64,
+    /// Resident anonymous memory now, bytes.
+    pub memory_bytes: u64,
+}
+
+/// Where in a batch a Python failure happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Setting up the worker (paths, variables).
+    Setup,
+    /// The user's initializer raised.
+    Initializer,
+    /// Unpickling the batch.
+    Unpickle,
+    /// A task's function raised.
+    Run,
+    /// A task called `sys.exit`; the code is in `exit_code`.
+    Exit,
+    /// Pickling the results.
+    Pickle,
+}
+
+/// A failure that Python reported; a dead worker reports nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureReport {
+    /// Where it happened.
+    pub phase: Phase,
+    /// Index of the task in the batch, when one is to blame.
+    pub task_index: Option<u32>,
+    /// What happened: one sentence, lower-case, naming values.
+    pub message: String,
+    /// The argument of `sys.exit` as a code, for [`Phase::Exit`].
+    pub exit_code: Option<i32>,
+    /// The exception.
+    pub exception: ExceptionReport,
+}
+
+/// A Python exception as text; its pickle travels as the frame's payload.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExceptionReport {
+    /// Qualified type name.
+    pub type_name: String,
+    /// `str()` of it, bounded.
+    pub text: String,
+    /// Formatted traceback with causes, bounded.
+    pub traceback: String,
+}

@@ -1,0 +1,1 @@
+//! The gRPC contract between a driver and an agent.
