@@ -1,3 +1,23 @@
-//! The Clutch agent.
+//! The Clutch agent: runs joblib batches in forked CPython workers.
+//!
+//! One road through the house: a driver's batch comes in at `service`, is
+//! checked by `session`, waits in `dispatch` until the pure `scheduler` gives
+//! it a slot, runs in a worker of the `pool`, and its outcome goes back the
+//! same way. No Python is loaded into this process: `host` is what the hidden
+//! subcommand of the same binary becomes when it turns into a zygote.
 
+pub mod agent;
+pub mod cli;
+pub mod clock;
+pub mod exit_code;
+pub mod failure;
 pub mod host;
+pub mod identifiers;
+pub mod scheduler;
+pub mod settings;
+
+mod dispatch;
+mod pool;
+mod service;
+mod session;
+mod telemetry;

@@ -98,7 +98,7 @@ pub enum FromWorker {
 }
 
 /// When a batch's phases happened and what it used, by the worker's account.
-/// Instants are CLOCK_MONOTONIC nanoseconds, 0 when not reached.
+/// Instants are `CLOCK_MONOTONIC` nanoseconds, 0 when not reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchReport {
     /// As in [`ToWorker::Run`].

@@ -16,7 +16,7 @@ pub const PROGRESS_BYTES: usize = 4096;
 pub struct Progress {
     /// Index of the running task plus one; 0 while no task runs.
     task: AtomicU64,
-    /// When its function was called, CLOCK_MONOTONIC nanoseconds.
+    /// When its function was called, `CLOCK_MONOTONIC` nanoseconds.
     started_at: AtomicU64,
 }
 
@@ -25,7 +25,7 @@ pub struct Progress {
 pub struct ProgressReading {
     /// Index of the running task in its batch.
     pub task_index: u32,
-    /// When its function was called, CLOCK_MONOTONIC nanoseconds.
+    /// When its function was called, `CLOCK_MONOTONIC` nanoseconds.
     pub started_at: u64,
 }
 

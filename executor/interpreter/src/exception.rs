@@ -1,0 +1,94 @@
+//! Python exceptions as data. An exception is made by a task, so asking it
+//! anything may raise, and everything it says is bounded.
+
+use clutch_worker_link::ExceptionReport;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyType};
+
+use crate::pickling;
+use crate::toolbox::Toolbox;
+
+/// Most bytes of `str(exception)`.
+const TEXT_BYTES: usize = 16 << 10;
+
+/// Most bytes of a traceback: begin and end are kept, recursion repeats itself.
+const TRACEBACK_BYTES: usize = 64 << 10;
+
+/// Most bytes of a description in one line.
+const LINE_BYTES: usize = 1 << 10;
+
+/// Most bytes of an exception's pickle. One that carries more is told as text.
+const PICKLE_BYTES: usize = 16 << 20;
+
+/// The exception as text and, when it can be pickled, as a pickle. Lets go of
+/// the frames, so that what the task held is freed.
+pub(crate) fn report<'py>(
+    tools: &Toolbox,
+    py: Python<'py>,
+    error: &PyErr,
+) -> (ExceptionReport, Option<Bound<'py, PyBytes>>) {
+    let report = ExceptionReport {
+        type_name: type_name(&error.get_type(py)),
+        text: text(py, error),
+        traceback: traceback(py, error).unwrap_or_default(),
+    };
+    // The frames do not travel.
+    error.set_traceback(py, None);
+    let pickle = pickling::dumps(tools, error.value(py).as_any()).ok();
+    (report, pickle.filter(|pickle| pickle.as_bytes().len() <= PICKLE_BYTES))
+}
+
+/// `type: text`, on one line.
+pub(crate) fn one_line(py: Python<'_>, error: &PyErr) -> String {
+    let name = type_name(&error.get_type(py));
+    let text = text(py, error);
+    let line = if text.is_empty() { name } else { format!("{name}: {text}") };
+    bounded(line.replace('\n', " "), LINE_BYTES)
+}
+
+/// The type's qualified name, without module for builtins.
+pub(crate) fn type_name(kind: &Bound<'_, PyType>) -> String {
+    let part =
+        |name: &str| Some(kind.getattr(name).ok()?.str().ok()?.to_string_lossy().into_owned());
+    let name = part("__qualname__").unwrap_or_else(|| String::from("unknown"));
+    let name = match part("__module__") {
+        Some(module) if module != "builtins" => format!("{module}.{name}"),
+        _ => name,
+    };
+    bounded(name, LINE_BYTES)
+}
+
+/// `str()` of the exception; empty when that raises.
+fn text(py: Python<'_>, error: &PyErr) -> String {
+    let text = error.value(py).str();
+    text.map_or_else(|_| String::new(), |text| bounded(lossy(&text), TEXT_BYTES))
+}
+
+/// The traceback with causes. It begins with the task's own frame: this host
+/// has none.
+fn traceback(py: Python<'_>, error: &PyErr) -> PyResult<String> {
+    let format = py.import("traceback")?.getattr("format_exception")?;
+    let lines = format.call1((error.get_type(py), error.value(py), error.traceback(py)))?;
+    let mut whole = String::new();
+    for line in lines.try_iter()? {
+        whole.push_str(&lossy(line?.cast()?));
+    }
+    Ok(bounded(whole, TRACEBACK_BYTES))
+}
+
+/// Text that need not be valid Unicode.
+fn lossy(text: &Bound<'_, pyo3::types::PyString>) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// Cuts out the middle of what is longer than `limit` bytes.
+fn bounded(text: String, limit: usize) -> String {
+    if text.len() <= limit {
+        return text;
+    }
+    let (head, rest) = text.as_bytes().split_at(limit / 2);
+    let (middle, tail) = rest.split_at(rest.len() - limit / 2);
+    // A character cut in two becomes a replacement character.
+    let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+    format!("{head}\n[{} bytes left out]\n{tail}", middle.len())
+}

@@ -1,0 +1,81 @@
+//! What kept a batch from its results, as the agent is told.
+
+use clutch_worker_link::{FailureReport, Phase};
+use pyo3::exceptions::PySystemExit;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::toolbox::Toolbox;
+use crate::{exception, pickling};
+
+/// The report, and the exception's pickle when it has one.
+pub(crate) struct Failure<'py> {
+    pub(crate) report: Box<FailureReport>,
+    pub(crate) pickle: Option<Bound<'py, PyBytes>>,
+}
+
+impl<'py> Failure<'py> {
+    /// An exception of any kind; `sys.exit` in a task is told apart.
+    pub(crate) fn raised(
+        py: Python<'py>,
+        tools: &Toolbox,
+        phase: Phase,
+        task_index: Option<u32>,
+        error: &PyErr,
+    ) -> Self {
+        let exit = phase == Phase::Run && error.is_instance_of::<PySystemExit>(py);
+        let exit_code = exit.then(|| exit_code(py, error));
+        let phase = if exit { Phase::Exit } else { phase };
+        let what = match (phase, task_index) {
+            (Phase::Unpickle, _) => String::from("the batch cannot be unpickled:"),
+            (Phase::Setup, _) => String::from("setting up the worker raised"),
+            (Phase::Initializer, _) => String::from("the initializer raised"),
+            (Phase::Exit, Some(index)) => format!("task {index} called sys.exit:"),
+            (_, Some(index)) => format!("task {index} raised"),
+            (_, None) => String::from("the batch raised"),
+        };
+        Self::described(py, tools, (phase, task_index, exit_code), &what, error)
+    }
+
+    /// Results that cannot be pickled: finds out whose.
+    pub(crate) fn unpicklable(
+        tools: &Toolbox,
+        results: &Bound<'py, PyList>,
+        error: &PyErr,
+    ) -> Self {
+        let py = results.py();
+        let culprit = results.iter().enumerate().find_map(|(index, result)| {
+            let error = pickling::dumps(tools, &result).err()?;
+            Some((index, exception::type_name(&result.get_type()), error))
+        });
+        let Some((index, kind, error)) = culprit else {
+            let about = (Phase::Pickle, None, None);
+            return Self::described(py, tools, about, "the results cannot be pickled:", error);
+        };
+        let about = (Phase::Pickle, u32::try_from(index).ok(), None);
+        let what = format!("the result of task {index}, of type {kind}, cannot be pickled:");
+        Self::described(py, tools, about, &what, &error)
+    }
+
+    fn described(
+        py: Python<'py>,
+        tools: &Toolbox,
+        (phase, task_index, exit_code): (Phase, Option<u32>, Option<i32>),
+        what: &str,
+        error: &PyErr,
+    ) -> Self {
+        let message = format!("{what} {}", exception::one_line(py, error));
+        let (exception, pickle) = exception::report(tools, py, error);
+        let report = FailureReport { phase, task_index, message, exit_code, exception };
+        Self { report: Box::new(report), pickle }
+    }
+}
+
+/// The code that the process would have ended with.
+fn exit_code(py: Python<'_>, error: &PyErr) -> i32 {
+    match error.value(py).getattr("code") {
+        Ok(code) if code.is_none() => 0,
+        Ok(code) => code.extract().unwrap_or(1),
+        Err(_) => 1,
+    }
+}

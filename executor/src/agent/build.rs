@@ -1,0 +1,75 @@
+//! From settings to parts, with nothing running yet.
+
+use std::path::PathBuf;
+
+use super::lifeline::Lifeline;
+use crate::exit_code::Ending;
+use crate::pool::{EnvironmentError, PythonEnvironment, ZygoteOptions, probe};
+use crate::service::{BoundListener, ListenError, bind};
+use crate::settings::{PoolOptions, Settings};
+
+/// Everything an agent is made of.
+pub(super) struct Built {
+    pub(super) settings: Settings,
+    pub(super) environments: Vec<PythonEnvironment>,
+    pub(super) zygote: ZygoteOptions,
+    pub(super) listener: BoundListener,
+    /// `None`: the agent outlives its parent.
+    pub(super) lifeline: Option<Lifeline>,
+}
+
+/// Why an agent cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BuildError {
+    #[error("setting `python` cannot be used")]
+    Environment(#[source] EnvironmentError),
+    #[error("the interpreter host `{0}` is not there")]
+    NoInterpreterLibrary(PathBuf),
+    #[error(transparent)]
+    Listen(ListenError),
+    #[error("this process cannot find itself")]
+    NoBinary(#[source] std::io::Error),
+    #[error("the parent process cannot be watched")]
+    NoParent(#[source] std::io::Error),
+}
+
+impl BuildError {
+    /// The exit code that tells it.
+    pub(super) const fn ending(&self) -> Ending {
+        match self {
+            Self::Environment(_) | Self::NoInterpreterLibrary(_) => Ending::Settings,
+            Self::Listen(_) => Ending::Listen,
+            Self::NoBinary(_) | Self::NoParent(_) => Ending::Internal,
+        }
+    }
+}
+
+/// Builds the parts; the address is bound last.
+pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
+    let lifeline = match settings.exit_with_parent {
+        true => Some(Lifeline::to_parent().map_err(BuildError::NoParent)?),
+        false => None,
+    };
+    let environments = settings.pool.pythons.iter().map(|python| probe(python));
+    let environments = environments.collect::<Result<_, _>>().map_err(BuildError::Environment)?;
+    let binary = std::env::current_exe().map_err(BuildError::NoBinary)?;
+    let zygote = zygote_options(&settings.pool, binary)?;
+    let listener = bind(&settings.address).map_err(BuildError::Listen)?;
+    Ok(Built { settings, environments, zygote, listener, lifeline })
+}
+
+fn zygote_options(pool: &PoolOptions, binary: PathBuf) -> Result<ZygoteOptions, BuildError> {
+    let beside = || binary.with_file_name("libclutch_interpreter.so");
+    let interpreter_library = pool.interpreter_library.clone().unwrap_or_else(beside);
+    if !interpreter_library.is_file() {
+        return Err(BuildError::NoInterpreterLibrary(interpreter_library));
+    }
+    Ok(ZygoteOptions {
+        binary,
+        interpreter_library,
+        warm: pool.warm.clone(),
+        start: pool.start,
+        max_batch_bytes: pool.max_batch_bytes,
+        max_waiting: pool.slots * 4 + 16,
+    })
+}

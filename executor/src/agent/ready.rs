@@ -1,0 +1,30 @@
+//! The ready line: one line of JSON on standard output, once the agent listens.
+
+use std::io::{self, Write};
+
+use clutch_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR};
+use serde_json::json;
+
+use super::build::Built;
+
+/// Tells whoever started the agent where it listens.
+pub(super) fn tell(built: &Built) -> io::Result<()> {
+    let environments = built.environments.iter().map(|environment| {
+        json!({
+            "python": environment.executable.display().to_string(),
+            "version": environment.python_version,
+        })
+    });
+    let line = json!({
+        "event": "ready",
+        "address": built.listener.address,
+        "pid": std::process::id(),
+        "slots": built.settings.scheduler.slots,
+        "protocol": format!("{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}"),
+        "version": env!("CARGO_PKG_VERSION"),
+        "environments": environments.collect::<Vec<_>>(),
+    });
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}

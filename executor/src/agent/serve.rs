@@ -1,0 +1,134 @@
+//! From built to ended.
+
+use std::io;
+use std::time::Duration;
+
+use clutch_protocol::MAX_MESSAGE_BYTES;
+use clutch_protocol::v1::executor_server::ExecutorServer;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+use tonic::transport::Server;
+
+use super::build::Built;
+use super::lifeline::Lifeline;
+use super::ready;
+use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
+use crate::exit_code::Ending;
+use crate::pool::{Reaper, Zygote};
+use crate::service::{AgentIdentity, Environments, ExecutorService};
+
+/// How long workers get to leave at the end.
+const LEAVE: Duration = Duration::from_secs(3);
+
+/// Bytes that one stream may send before they are read.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// How often a silent connection is asked for a sign of life, and how long the
+/// answer may take.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// Serves until it is asked to stop, and then drains.
+pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
+    let mut signals = Signals::new()?;
+    let lifeline = built.lifeline.take();
+    let reaper = Reaper::start()?;
+    let zygotes = built
+        .environments
+        .iter()
+        .map(|environment| Zygote::start(environment.clone(), built.zygote.clone()))
+        .collect::<io::Result<Vec<_>>>()?;
+    let dispatch = Dispatcher::start(DispatchOptions {
+        scheduler: built.settings.scheduler,
+        pool: built.settings.pool.clone(),
+        session: built.settings.session,
+        zygotes: zygotes.clone(),
+        reaper,
+    });
+    let served = built.environments.iter().cloned().zip(zygotes).collect();
+    let service = ExecutorService {
+        dispatch: dispatch.clone(),
+        environments: Environments::new(served),
+        identity: identity(&built),
+        options: built.settings.session,
+    };
+    let service = ExecutorServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(STREAM_WINDOW_BYTES * 2)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .add_service(service)
+        .serve_with_incoming(built.listener.serve()?);
+    ready::tell(&built)?;
+    tokio::select! {
+        served = server => {
+            served.map_err(io::Error::other)?;
+            Ok(Ending::Internal)
+        }
+        () = parent_ended(lifeline) => {
+            tracing::info!("the parent process has ended");
+            leave(&dispatch).await;
+            Ok(Ending::Done)
+        }
+        () = signals.next() => {
+            let ending = drain(&dispatch, built.settings.drain.deadline, &mut signals).await;
+            leave(&dispatch).await;
+            Ok(ending)
+        }
+    }
+}
+
+/// Lets what runs finish, until the deadline or a second signal.
+async fn drain(dispatch: &DispatchHandle, deadline: Duration, signals: &mut Signals) -> Ending {
+    tracing::info!(?deadline, "draining");
+    tokio::select! {
+        drained = timeout(deadline, dispatch.drain()) => match drained {
+            Ok(()) => Ending::Done,
+            Err(_) => Ending::Killed,
+        },
+        () = signals.next() => Ending::Killed,
+    }
+}
+
+/// Ends every session and waits for the workers to be gone.
+async fn leave(dispatch: &DispatchHandle) {
+    if timeout(LEAVE, dispatch.end_sessions()).await.is_err() {
+        tracing::warn!("workers remain; they die with this process");
+    }
+}
+
+async fn parent_ended(lifeline: Option<Lifeline>) {
+    match lifeline {
+        None => std::future::pending().await,
+        Some(lifeline) => {
+            if let Err(error) = lifeline.ended().await {
+                tracing::error!(%error, "the parent cannot be watched any more");
+            }
+        }
+    }
+}
+
+fn identity(built: &Built) -> AgentIdentity {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    AgentIdentity { host, slots: u32::try_from(built.settings.scheduler.slots).unwrap_or(u32::MAX) }
+}
+
+/// The signals that ask an agent to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line.
+
+use std::io::Write;
+use std::os::fd::{IntoRawFd, RawFd};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit_code::Ending;
+use crate::host::HostOptions;
+use crate::settings::RawSettings;
+
+/// Runs joblib batches in forked Python interpreters.
+#[derive(Debug, Parser)]
+#[command(name = "clutch", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `clutch` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs an agent: the process that serves drivers on this machine.
+    Agent(Box<RawSettings>),
+    /// What the agent starts; not for people.
+    #[command(hide = true)]
+    Zygote(ZygoteArguments),
+}
+
+/// What an agent tells its zygote.
+#[derive(Debug, Args)]
+pub struct ZygoteArguments {
+    #[arg(long)]
+    libpython: PathBuf,
+    #[arg(long)]
+    interpreter_library: PathBuf,
+    #[arg(long)]
+    python: PathBuf,
+    #[arg(long, value_delimiter = ',')]
+    warm: Vec<String>,
+    #[arg(long)]
+    max_payload_bytes: u64,
+    #[arg(long)]
+    agent_pid: u32,
+}
+
+impl ZygoteArguments {
+    /// The options of the host. The control line is taken off standard input,
+    /// where the agent put it, and replaced by nothing.
+    ///
+    /// # Errors
+    /// When descriptors cannot be moved.
+    pub fn into_options(self) -> std::io::Result<HostOptions> {
+        Ok(HostOptions {
+            libpython: self.libpython,
+            interpreter_library: self.interpreter_library,
+            python: self.python,
+            control_fd: take_stdin()?,
+            warm: self.warm.into_iter().filter(|module| !module.is_empty()).collect(),
+            max_payload_bytes: self.max_payload_bytes,
+            agent_pid: self.agent_pid,
+        })
+    }
+}
+
+fn take_stdin() -> std::io::Result<RawFd> {
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let nothing = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    Ok(control.into_raw_fd())
+}
+
+/// Says what is wrong with a command line, or gives the help that was asked
+/// for.
+pub fn explain(error: &clap::Error) -> Ending {
+    // Nobody left to tell when this fails.
+    error.print().ok();
+    if error.use_stderr() { Ending::Usage } else { Ending::Done }
+}
+
+/// Says on standard error why the process ends, with the causes.
+pub fn complain(error: &dyn std::error::Error) {
+    let mut text = format!("clutch: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!("\n  caused by: {error}"));
+        cause = error.source();
+    }
+    // Nobody left to tell when this fails.
+    writeln!(std::io::stderr(), "{text}").ok();
+}

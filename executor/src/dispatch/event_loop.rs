@@ -1,0 +1,253 @@
+//! One message at a time.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::handle::DispatchHandle;
+use super::message::{AttachError, Lease, Message};
+use super::registry::{BatchEntry, Registry};
+use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
+use crate::clock::Monotonic;
+use crate::failure::{Failure, Kind};
+use crate::identifiers::SessionId;
+use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
+use crate::scheduler::{self, Event, Scheduler};
+use crate::session::{Command, Quota, outbox};
+use crate::settings::{PoolOptions, SessionOptions};
+
+/// Messages that may wait; senders wait when there are more.
+const MAX_MESSAGES: usize = 4096;
+
+/// How often time is looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What the dispatcher needs.
+#[derive(Debug)]
+pub(crate) struct DispatchOptions {
+    pub(crate) scheduler: scheduler::Options,
+    pub(crate) pool: PoolOptions,
+    pub(crate) session: SessionOptions,
+    /// One for each environment, in their order.
+    pub(crate) zygotes: Vec<Zygote>,
+    pub(crate) reaper: Reaper,
+}
+
+/// The loop and its tables.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    pub(super) options: DispatchOptions,
+    pub(super) scheduler: Scheduler,
+    pub(super) registry: Registry,
+    /// Where workers report.
+    pub(super) events: mpsc::Sender<WorkerEvent>,
+    draining: Option<Vec<oneshot::Sender<()>>>,
+    ending: Vec<oneshot::Sender<()>>,
+}
+
+impl Dispatcher {
+    /// Starts the loop.
+    pub(crate) fn start(options: DispatchOptions) -> DispatchHandle {
+        let (messages, receiver) = mpsc::channel(MAX_MESSAGES);
+        let (events, worker_events) = mpsc::channel(MAX_MESSAGES);
+        let scheduler = Scheduler::new(options.scheduler);
+        let registry = Registry::default();
+        let dispatcher =
+            Self { options, scheduler, registry, events, draining: None, ending: Vec::new() };
+        tokio::spawn(dispatcher.serve(receiver, worker_events));
+        DispatchHandle { messages }
+    }
+
+    async fn serve(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut worker_events: mpsc::Receiver<WorkerEvent>,
+    ) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                Some(event) = worker_events.recv() => self.on(Message::Worker(event)),
+                message = messages.recv() => match message {
+                    Some(message) => self.on(message),
+                    None => return,
+                },
+                _ = ticks.tick() => self.tick(),
+            }
+            self.tell_when_quiet();
+        }
+    }
+
+    fn on(&mut self, message: Message) {
+        match message {
+            Message::Open { name, environment, answer } => {
+                let opened = self.open(name, environment);
+                // Whoever asked may be gone; then the session expires.
+                answer.send(opened).ok();
+            }
+            Message::Attach { token, answer } => {
+                if let Err(Ok(lease)) = answer.send(self.attach(&token)) {
+                    self.close(lease.session);
+                }
+            }
+            Message::Commands { session, commands } => {
+                for command in commands {
+                    self.command(session, command);
+                }
+            }
+            Message::Detached { session } => self.close(session),
+            Message::Worker(event) => self.worker(event),
+            Message::Snapshot(answer) => {
+                answer.send(self.snapshot()).ok();
+            }
+            Message::Drain(answer) => {
+                self.draining.get_or_insert_default().push(answer);
+                self.apply(Event::Drain);
+            }
+            Message::EndSessions(answer) => {
+                self.ending.push(answer);
+                for session in self.registry.sessions.keys().copied().collect::<Vec<_>>() {
+                    self.close(session);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, name: String, environment: usize) -> Result<String, Failure> {
+        if self.draining.is_some() {
+            return Err(Failure::new(Kind::AgentDraining, "the agent was asked to stop"));
+        }
+        let most = self.options.session.max_sessions;
+        if self.registry.sessions.len() >= most {
+            let message = format!("{most} sessions are open; `max-sessions` allows no more");
+            return Err(Failure::new(Kind::QuotaExceeded, message));
+        }
+        self.registry.open(name, environment, Monotonic::now())
+    }
+
+    fn attach(&mut self, token: &str) -> Result<Lease, AttachError> {
+        let options = self.options.session;
+        let (session, entry) = self.registry.by_token(token).ok_or(AttachError::Unknown)?;
+        if entry.outbox.is_some() {
+            return Err(AttachError::Attached);
+        }
+        let (sender, receiver) = outbox(options.max_open_batches);
+        entry.outbox = Some(sender);
+        tracing::info!(%session, name = entry.name, "session attached");
+        self.apply(Event::SessionOpened(session));
+        Ok(Lease { session, quota: Quota::new(options), outbox: receiver })
+    }
+
+    pub(super) fn close(&mut self, session: SessionId) {
+        if self.registry.sessions.contains_key(&session) {
+            tracing::info!(%session, "session closed");
+            self.registry.close(session);
+            self.apply(Event::SessionClosed(session));
+        }
+    }
+
+    fn command(&mut self, session: SessionId, command: Command) {
+        if !self.registry.sessions.contains_key(&session) {
+            return;
+        }
+        match command {
+            Command::DefineProfile(id, profile) => {
+                self.registry.profiles.insert(id, profile);
+            }
+            Command::OpenCall(call, settings) => {
+                self.registry.calls.insert(call, settings);
+                let (profile, max_running) = (settings.profile, settings.max_running);
+                self.apply(Event::CallOpened { call, profile, max_running });
+            }
+            Command::Submit(batch) => {
+                let (id, call) = (batch.id, batch.call);
+                self.registry.batches.insert(id, BatchEntry::Waiting(batch));
+                self.apply(Event::BatchSubmitted { batch: id, call });
+            }
+            Command::Refuse(batch, failure) => {
+                let now = Monotonic::now();
+                self.deliver(BatchOutcome::never_ran(batch, now, failure));
+            }
+            Command::CloseCall(call) => {
+                self.apply(Event::CallClosed(call));
+                self.registry.calls.remove(&call);
+            }
+        }
+    }
+
+    fn worker(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Forked { worker, pid } => {
+                if let Some(entry) = self.registry.workers.get_mut(&worker) {
+                    entry.pid = Some(pid);
+                }
+            }
+            WorkerEvent::Ready { worker } => self.apply(Event::WorkerReady(worker)),
+            WorkerEvent::Ended { worker, outcome, recycle } => {
+                if let Some(entry) = self.registry.workers.get_mut(&worker) {
+                    entry.busy = false;
+                    entry.batches += 1;
+                }
+                self.deliver(*outcome);
+                self.apply(Event::BatchEnded { worker, recycle });
+            }
+            WorkerEvent::Exited { worker, lost, start_failure } => {
+                if let Some(outcome) = lost {
+                    self.deliver(*outcome);
+                }
+                self.registry.workers.remove(&worker);
+                self.worker_exited(worker, start_failure);
+            }
+        }
+    }
+
+    /// Sends a batch's one outcome home.
+    pub(super) fn deliver(&mut self, outcome: BatchOutcome) {
+        let session = outcome.batch.session;
+        self.registry.batches.remove(&outcome.batch);
+        let entry = self.registry.sessions.get(&session);
+        let sent = entry.and_then(|entry| entry.outbox.as_ref()).map(|outbox| outbox.send(outcome));
+        if let Some(Err(_)) = sent {
+            tracing::warn!(%session, "driver does not take its outcomes; closing its session");
+            self.close(session);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.registry.expire(Monotonic::now());
+        self.apply(Event::Tick);
+    }
+
+    fn tell_when_quiet(&mut self) {
+        if self.registry.workers.is_empty() {
+            for answer in self.ending.drain(..) {
+                answer.send(()).ok();
+            }
+        }
+        if let Some(waiting) = self.draining.as_mut().filter(|_| self.scheduler.is_quiet()) {
+            for answer in waiting.drain(..) {
+                // Whoever asked may have lost patience.
+                answer.send(()).ok();
+            }
+        }
+    }
+
+    fn snapshot(&self) -> AgentSnapshot {
+        let sessions = self.registry.sessions.iter().map(|(id, entry)| {
+            let counts = self.scheduler.counts(*id);
+            let name = entry.name.clone();
+            SessionSnapshot { name, waiting: counts.waiting, running: counts.running }
+        });
+        let workers = self.registry.workers.values().filter_map(|entry| {
+            let (environment, busy, batches) = (entry.environment, entry.busy, entry.batches);
+            entry.pid.map(|pid| WorkerSnapshot { pid, environment, busy, batches })
+        });
+        AgentSnapshot {
+            sessions: sessions.collect(),
+            workers: workers.collect(),
+            draining: self.draining.is_some(),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How the other rooms speak to the dispatcher.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::message::{AttachError, Lease, Message};
+use super::status::AgentSnapshot;
+use crate::failure::{Failure, Kind};
+use crate::identifiers::SessionId;
+use crate::session::Command;
+
+/// Cheap to clone; hides the channel.
+#[derive(Debug, Clone)]
+pub(crate) struct DispatchHandle {
+    pub(super) messages: mpsc::Sender<Message>,
+}
+
+impl DispatchHandle {
+    /// Opens a session; gives its unguessable name.
+    pub(crate) async fn open(&self, name: String, environment: usize) -> Result<String, Failure> {
+        let ended = || Failure::new(Kind::AgentDraining, "the agent is ending");
+        let answer = self.ask(|answer| Message::Open { name, environment, answer }).await;
+        answer.unwrap_or_else(|| Err(ended()))
+    }
+
+    /// Begins the session's conversation.
+    pub(crate) async fn attach(&self, token: String) -> Result<Lease, AttachError> {
+        let answer = self.ask(|answer| Message::Attach { token, answer }).await;
+        answer.unwrap_or(Err(AttachError::Unknown))
+    }
+
+    /// Hands over what a driver asks for. Waits while the dispatcher is busy:
+    /// that is the back-pressure on drivers.
+    pub(crate) async fn submit(&self, session: SessionId, commands: Vec<Command>) {
+        self.tell(Message::Commands { session, commands }).await;
+    }
+
+    /// Ends a session.
+    pub(crate) async fn detached(&self, session: SessionId) {
+        self.tell(Message::Detached { session }).await;
+    }
+
+    /// What goes on now; `None` when the agent is ending.
+    pub(crate) async fn snapshot(&self) -> Option<AgentSnapshot> {
+        self.ask(Message::Snapshot).await
+    }
+
+    /// Takes nothing new; resolves when nothing runs any more.
+    pub(crate) async fn drain(&self) {
+        self.ask(Message::Drain).await;
+    }
+
+    /// Ends every session: what runs is killed, what idles leaves; resolves
+    /// when no worker is left.
+    pub(crate) async fn end_sessions(&self) {
+        self.ask(Message::EndSessions).await;
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(message(answer)).await;
+        answered.await.ok()
+    }
+
+    async fn tell(&self, message: Message) {
+        if self.messages.send(message).await.is_err() {
+            tracing::debug!("the dispatcher has ended");
+        }
+    }
+}

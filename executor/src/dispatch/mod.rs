@@ -1,0 +1,13 @@
+//! The hands of the scheduler: one loop that takes every event, asks the
+//! scheduler, and does what it says. Waits for nothing but events.
+
+mod event_loop;
+mod handle;
+mod message;
+mod perform;
+mod registry;
+mod status;
+
+pub(crate) use event_loop::{DispatchOptions, Dispatcher};
+pub(crate) use handle::DispatchHandle;
+pub(crate) use message::{AttachError, Lease};

@@ -1,0 +1,131 @@
+//! From the scheduler's actions to deeds; the only place that acts.
+
+use super::event_loop::Dispatcher;
+use super::registry::{BatchEntry, WorkerEntry};
+use crate::clock::Monotonic;
+use crate::failure::{Failure, Kind};
+use crate::identifiers::{BatchId, ProfileId, WorkerId};
+use crate::pool::{
+    Assignment, BatchOutcome, Order, Timings, Usage, WorkerSetup, WorkerStart, start_worker,
+};
+use crate::scheduler::{Action, Event};
+
+impl BatchOutcome {
+    /// The outcome of a batch that reached no worker.
+    pub(super) fn never_ran(batch: BatchId, queued_at: Monotonic, failure: Failure) -> Self {
+        let timings = Timings { queued_at, ended_at: Monotonic::now(), ..Timings::default() };
+        Self { batch, result: Err(failure), timings, usage: Usage::default(), pid: None }
+    }
+}
+
+impl Dispatcher {
+    /// Tells the scheduler, and does what it says.
+    pub(super) fn apply(&mut self, event: Event) {
+        for action in self.scheduler.apply(event, Monotonic::now()) {
+            self.perform(action, None);
+        }
+    }
+
+    /// Tells the scheduler that a worker is gone; a batch that it would have
+    /// run fails with the reason why it did not start.
+    pub(super) fn worker_exited(&mut self, worker: WorkerId, start_failure: Option<Failure>) {
+        for action in self.scheduler.apply(Event::WorkerExited(worker), Monotonic::now()) {
+            self.perform(action, start_failure.as_ref());
+        }
+    }
+
+    fn perform(&mut self, action: Action, start_failure: Option<&Failure>) {
+        tracing::trace!(?action, "perform");
+        match action {
+            Action::Spawn { worker, profile } => self.spawn(worker, profile),
+            Action::Run { worker, batch } => self.give(worker, batch),
+            Action::Stop { worker, reason } => self.order(worker, Order::Stop(reason)),
+            Action::Retire(worker) => self.order(worker, Order::Retire),
+            Action::Cancel(batch) => {
+                self.fail(batch, Failure::new(Kind::Cancelled, "the call was closed"));
+            }
+            Action::TurnAway(batch) => {
+                self.fail(batch, Failure::new(Kind::AgentDraining, "the agent was asked to stop"));
+            }
+            Action::FailStart { batch, worker } => {
+                let unknown =
+                    || Failure::new(Kind::WorkerStartFailed, format!("{worker} did not start"));
+                self.fail(batch, start_failure.cloned().unwrap_or_else(unknown));
+            }
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, profile_id: ProfileId) {
+        let session = self.registry.sessions.get(&profile_id.session);
+        let profile = self.registry.profiles.get(&profile_id);
+        let (Some(session), Some(profile)) = (session, profile) else {
+            // The inbox lets no call refer to a profile that is not there.
+            tracing::error!(%worker, "a worker of a session that is gone");
+            return;
+        };
+        let (Some(outbox), Some(zygote)) =
+            (&session.outbox, self.options.zygotes.get(session.environment))
+        else {
+            tracing::error!(%worker, "a worker of a session that is not attached");
+            return;
+        };
+        let pool = &self.options.pool;
+        let slots = u32::try_from(pool.slots).unwrap_or(u32::MAX);
+        let at_once = profile.workers.map_or(slots, |workers| workers.min(slots)).max(1);
+        let cores = u32::try_from(pool.cores).unwrap_or(u32::MAX);
+        let handle = start_worker(WorkerStart {
+            id: worker,
+            zygote: zygote.clone(),
+            setup: WorkerSetup {
+                variables: profile.variables.clone(),
+                threads: (cores / at_once).max(1),
+                payload: profile.setup.clone(),
+            },
+            options: pool.clone(),
+            reaper: self.options.reaper.clone(),
+            events: self.events.clone(),
+            output: outbox.output(),
+        });
+        let environment = session.environment;
+        let entry = WorkerEntry { handle, environment, pid: None, busy: false, batches: 0 };
+        self.registry.workers.insert(worker, entry);
+    }
+
+    fn give(&mut self, worker: WorkerId, id: BatchId) {
+        let waiting = self.registry.batches.remove(&id);
+        let (Some(BatchEntry::Waiting(batch)), Some(entry)) =
+            (waiting, self.registry.workers.get_mut(&worker))
+        else {
+            tracing::error!(batch = %id, %worker, "a batch or worker that is not there");
+            return;
+        };
+        let Some(call) = self.registry.calls.get(&batch.call) else {
+            tracing::error!(batch = %id, "a batch of a call that is not there");
+            return;
+        };
+        entry.busy = true;
+        self.registry.batches.insert(id, BatchEntry::Running { _charge: batch.charge });
+        entry.handle.order(Order::Run(Box::new(Assignment {
+            batch: id,
+            tasks: batch.tasks,
+            nesting_level: call.nesting_level,
+            task_timeout: call.task_timeout,
+            queued_at: batch.queued_at,
+            payload: batch.payload,
+        })));
+    }
+
+    fn order(&self, worker: WorkerId, order: Order) {
+        if let Some(entry) = self.registry.workers.get(&worker) {
+            entry.handle.order(order);
+        }
+    }
+
+    fn fail(&mut self, batch: BatchId, failure: Failure) {
+        let queued_at = match self.registry.batches.get(&batch) {
+            Some(BatchEntry::Waiting(batch)) => batch.queued_at,
+            Some(BatchEntry::Running { .. }) | None => Monotonic::now(),
+        };
+        self.deliver(BatchOutcome::never_ran(batch, queued_at, failure));
+    }
+}

@@ -1,0 +1,106 @@
+//! Tables of what the scheduler's numbers stand for.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::failure::{Failure, Kind};
+use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
+use crate::pool::WorkerHandle;
+use crate::session::{Batch, CallSettings, Charge, Outbox, Profile};
+
+/// How long an opened session may stay unattached.
+const ATTACH_WITHIN: Duration = Duration::from_secs(30);
+
+/// Everything that is alive.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    pub(super) sessions: HashMap<SessionId, SessionEntry>,
+    pub(super) profiles: HashMap<ProfileId, Profile>,
+    pub(super) calls: HashMap<CallId, CallSettings>,
+    pub(super) batches: HashMap<BatchId, BatchEntry>,
+    pub(super) workers: HashMap<WorkerId, WorkerEntry>,
+    last_session: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct SessionEntry {
+    pub(super) name: String,
+    token: String,
+    pub(super) environment: usize,
+    opened_at: Monotonic,
+    /// `None` until the driver attaches.
+    pub(super) outbox: Option<Outbox>,
+}
+
+/// A batch that waits or runs.
+#[derive(Debug)]
+pub(super) enum BatchEntry {
+    Waiting(Batch),
+    /// Its payload is on its way to the worker; its share of the quota stays.
+    Running {
+        _charge: Charge,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct WorkerEntry {
+    pub(super) handle: WorkerHandle,
+    pub(super) environment: usize,
+    /// `None` until it is forked.
+    pub(super) pid: Option<Pid>,
+    pub(super) busy: bool,
+    pub(super) batches: u64,
+}
+
+impl Registry {
+    /// Adds a session with an unguessable name.
+    pub(super) fn open(
+        &mut self,
+        name: String,
+        environment: usize,
+        now: Monotonic,
+    ) -> Result<String, Failure> {
+        let token = random_token().map_err(|error| {
+            Failure::new(Kind::Internal, format!("no random numbers to be had: {error}"))
+        })?;
+        self.last_session += 1;
+        let session = SessionId(self.last_session);
+        let entry =
+            SessionEntry { name, token: token.clone(), environment, opened_at: now, outbox: None };
+        self.sessions.insert(session, entry);
+        Ok(token)
+    }
+
+    pub(super) fn by_token(&mut self, token: &str) -> Option<(SessionId, &mut SessionEntry)> {
+        let found = self.sessions.iter_mut().find(|(_, entry)| entry.token == token);
+        found.map(|(id, entry)| (*id, entry))
+    }
+
+    /// Forgets sessions that were opened and never attached.
+    pub(super) fn expire(&mut self, now: Monotonic) {
+        let expired = |entry: &SessionEntry| {
+            entry.outbox.is_none() && now.since(entry.opened_at) > ATTACH_WITHIN
+        };
+        self.sessions.retain(|_, entry| !expired(entry));
+    }
+
+    /// Forgets a session and everything that waited for it. What runs is
+    /// forgotten when its worker is gone.
+    pub(super) fn close(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+        self.profiles.retain(|id, _| id.session != session);
+        self.calls.retain(|id, _| id.session != session);
+        self.batches.retain(|id, _| id.session != session);
+    }
+}
+
+fn random_token() -> Result<String, rustix::io::Errno> {
+    let mut bytes = [0; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled +=
+            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,20 @@
+//! Interpreters seen from outside: environments, zygotes and workers; how they
+//! start, talk, end, and what a death means.
+
+mod deadline;
+mod environment;
+mod exit;
+mod progress;
+mod reaper;
+mod recycle;
+mod stderr_tail;
+mod worker;
+mod zygote;
+
+pub(crate) use environment::{EnvironmentError, PythonEnvironment, probe};
+pub(crate) use reaper::Reaper;
+pub(crate) use worker::{
+    Assignment, BatchOutcome, Order, Output, OutputStream, Timings, Usage, WorkerEvent,
+    WorkerHandle, WorkerSetup, WorkerStart, start_worker,
+};
+pub(crate) use zygote::{Zygote, ZygoteOptions, ZygoteState};

@@ -1,0 +1,40 @@
+//! The agent's view of a worker's progress page.
+#![expect(unsafe_code, reason = "shared memory is laid under a type of atomics")]
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use clutch_worker_link::{PROGRESS_BYTES, Progress, ProgressReading};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags};
+
+/// A page that a worker writes and the agent reads.
+#[derive(Debug)]
+pub(super) struct ProgressPage {
+    map: MmapRaw,
+}
+
+impl ProgressPage {
+    /// Makes a page, and the descriptor that the worker maps.
+    ///
+    /// # Errors
+    /// When the operating system has no memory or descriptor left.
+    pub(super) fn new() -> io::Result<(Self, OwnedFd)> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = rustix::fs::memfd_create("clutch-progress", flags)?;
+        rustix::fs::ftruncate(&file, PROGRESS_BYTES as u64)?;
+        // A worker that shrank the file would turn our reads into SIGBUS.
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let map = MmapOptions::new().len(PROGRESS_BYTES).map_raw(&file)?;
+        Ok((Self { map }, file))
+    }
+
+    /// What the worker does now.
+    pub(super) fn read(&self) -> Option<ProgressReading> {
+        // SAFETY: the map is `PROGRESS_BYTES` long, page-aligned and lives as
+        // long as `self`; `Progress` is made of atomics, for which every bit
+        // pattern is valid, and the sealed file cannot shrink under it.
+        let page = unsafe { &*self.map.as_ptr().cast::<Progress>() };
+        page.read()
+    }
+}

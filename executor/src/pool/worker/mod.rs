@@ -1,0 +1,14 @@
+//! One worker process: a task that owns its line, its pipes and its end.
+
+mod life;
+mod message;
+mod outcome;
+mod output;
+mod process;
+mod start;
+
+pub(crate) use message::{
+    Assignment, BatchOutcome, Order, Output, OutputStream, Timings, Usage, WorkerEvent,
+    WorkerHandle, WorkerSetup, WorkerStart,
+};
+pub(crate) use start::start_worker;

@@ -1,0 +1,89 @@
+//! A worker's report as an outcome.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clutch_worker_link::{BatchReport, ExceptionReport, FailureReport, Phase};
+
+use super::message::{BatchOutcome, Timings, Usage};
+use crate::clock::Monotonic;
+use crate::failure::{Failure, Kind, RemoteException};
+use crate::identifiers::{BatchId, Pid};
+
+/// The batch that a worker runs, without its payload.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) batch: BatchId,
+    pub(super) tasks: u32,
+    pub(super) task_timeout: Option<Duration>,
+    pub(super) queued_at: Monotonic,
+    pub(super) assigned_at: Monotonic,
+}
+
+impl Running {
+    /// The outcome of a batch that the worker reported on.
+    pub(super) fn reported(
+        &self,
+        pid: Pid,
+        report: BatchReport,
+        result: Result<Bytes, Failure>,
+    ) -> BatchOutcome {
+        let at = Monotonic::from_nanoseconds;
+        BatchOutcome {
+            batch: self.batch,
+            result,
+            timings: Timings {
+                queued_at: self.queued_at,
+                assigned_at: self.assigned_at,
+                received_at: at(report.received_at),
+                unpickled_at: at(report.unpickled_at),
+                ran_at: at(report.ran_at),
+                pickled_at: at(report.pickled_at),
+                ended_at: Monotonic::now(),
+                task_nanoseconds: report.task_nanoseconds,
+            },
+            usage: Usage {
+                user: Duration::from_nanos(report.user_nanoseconds),
+                system: Duration::from_nanos(report.system_nanoseconds),
+                peak_memory_bytes: report.peak_memory_bytes,
+            },
+            pid: Some(pid),
+        }
+    }
+
+    /// The outcome of a batch that died with its worker.
+    pub(super) fn lost(&self, pid: Option<Pid>, failure: Failure) -> BatchOutcome {
+        BatchOutcome {
+            batch: self.batch,
+            result: Err(failure),
+            timings: Timings {
+                queued_at: self.queued_at,
+                assigned_at: self.assigned_at,
+                ended_at: Monotonic::now(),
+                ..Timings::default()
+            },
+            usage: Usage::default(),
+            pid,
+        }
+    }
+}
+
+/// What Python reported, as a failure of the closed list.
+pub(super) fn failure(report: FailureReport, pickle: Vec<u8>, stderr_tail: String) -> Failure {
+    let kind = match report.phase {
+        Phase::Setup => Kind::WorkerStartFailed,
+        Phase::Initializer => Kind::InitializerFailed,
+        Phase::Unpickle => Kind::ArgumentUnreadable,
+        Phase::Run => Kind::TaskRaised,
+        Phase::Exit => Kind::TaskExited,
+        Phase::Pickle => Kind::ResultUnpicklable,
+    };
+    let ExceptionReport { type_name, text, traceback } = report.exception;
+    Failure {
+        task_index: report.task_index,
+        exit_code: report.exit_code,
+        stderr_tail,
+        exception: Some(RemoteException { pickle: pickle.into(), type_name, text, traceback }),
+        ..Failure::new(kind, report.message)
+    }
+}

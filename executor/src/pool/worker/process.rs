@@ -1,0 +1,137 @@
+//! A worker process as the agent holds it: its line, pipes, progress page and
+//! end, and the orders that wait for it.
+
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+
+use clutch_worker_link::{Frame, FromWorker, LinkError, read_frame};
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::message::Order;
+use super::output::Outputs;
+use crate::identifiers::Pid;
+use crate::pool::progress::ProgressPage;
+use crate::pool::reaper::Exit;
+
+/// Everything the agent holds of a worker.
+pub(super) struct Process {
+    pub(super) pid: Pid,
+    pub(super) writer: OwnedWriteHalf,
+    pub(super) reader: Reader,
+    pub(super) outputs: Outputs,
+    /// `None`: it was gone before it could be opened.
+    pub(super) pidfd: Option<OwnedFd>,
+    pub(super) exit: oneshot::Receiver<Exit>,
+    pub(super) progress: ProgressPage,
+    pub(super) orders: mpsc::Receiver<Order>,
+    /// When to look at it next.
+    pub(super) look_at: Option<Instant>,
+}
+
+/// Reads frames; a read that was begun goes on at the next call.
+pub(super) struct Reader {
+    reading: Pin<Box<dyn Future<Output = Read> + Send>>,
+    max_payload: u64,
+}
+
+type Read = (OwnedReadHalf, Result<Frame<FromWorker>, LinkError>);
+
+impl Reader {
+    pub(super) fn new(half: OwnedReadHalf, max_payload: u64) -> Self {
+        Self { reading: Box::pin(read_one(half, max_payload)), max_payload }
+    }
+
+    /// The next frame.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    async fn next(&mut self) -> Result<Frame<FromWorker>, LinkError> {
+        let (half, result) = (&mut self.reading).await;
+        self.reading = Box::pin(read_one(half, self.max_payload));
+        result
+    }
+}
+
+async fn read_one(mut half: OwnedReadHalf, max_payload: u64) -> Read {
+    let result = read_frame(&mut half, max_payload).await;
+    (half, result)
+}
+
+/// What can happen to a worker.
+pub(super) enum Happening {
+    Frame(Result<Frame<FromWorker>, LinkError>),
+    /// `None`: the dispatcher is gone.
+    Order(Option<Order>),
+    Exited(Exit),
+    TimeToLook,
+}
+
+impl Process {
+    /// Waits for the next thing to happen; forwards what is printed meanwhile.
+    pub(super) async fn next(&mut self) -> Happening {
+        tokio::select! {
+            biased;
+            frame = self.reader.next() => Happening::Frame(frame),
+            order = self.orders.recv() => Happening::Order(order),
+            exit = &mut self.exit => Happening::Exited(known(exit)),
+            () = look_time(self.look_at) => Happening::TimeToLook,
+            never = self.outputs.forward() => match never {},
+        }
+    }
+
+    /// The next frame.
+    pub(super) async fn frame(&mut self) -> Result<Frame<FromWorker>, LinkError> {
+        self.reader.next().await
+    }
+
+    /// Waits for the end; forwards what is printed meanwhile.
+    pub(super) async fn end(&mut self) -> Exit {
+        let exit: Result<Exit, _> = tokio::select! {
+            exit = &mut self.exit => exit,
+            never = self.outputs.forward() => never_ends(never),
+        };
+        self.outputs.drain();
+        known(exit)
+    }
+
+    /// Kills it; its exit shows that it worked.
+    pub(super) fn kill(&self) {
+        signal(self.pidfd.as_ref(), Signal::KILL);
+    }
+
+    /// Has the interpreter print the stacks of all threads on standard error,
+    /// which works while C code holds the interpreter.
+    pub(super) fn ask_for_stacks(&self) {
+        signal(self.pidfd.as_ref(), Signal::USR1);
+    }
+}
+
+/// Signals a worker, if there is one left.
+pub(super) fn signal(pidfd: Option<&OwnedFd>, signal: Signal) {
+    if let Some(pidfd) = pidfd
+        && let Err(error) = pidfd_send_signal(pidfd, signal)
+    {
+        tracing::debug!(%error, "signal to a worker that is gone");
+    }
+}
+
+const fn never_ends<T>(never: Infallible) -> T {
+    match never {}
+}
+
+/// The reaper keeps every sender until the exit is known, so a lost one means
+/// that the agent itself ends.
+fn known(exit: Result<Exit, oneshot::error::RecvError>) -> Exit {
+    exit.unwrap_or(Exit::Signal(libc::SIGKILL))
+}
+
+async fn look_time(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

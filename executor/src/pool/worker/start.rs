@@ -1,0 +1,127 @@
+//! From a request to a set-up worker.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use clutch_worker_link::{FromWorker, ToWorker, write_frame};
+use rustix::process::{PidfdFlags, pidfd_open};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use super::life::Life;
+use super::message::{Order, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart};
+use super::outcome;
+use super::output::Outputs;
+use super::process::{Happening, Process, Reader};
+use crate::failure::{Failure, Kind};
+use crate::pool::exit::ended;
+use crate::pool::progress::ProgressPage;
+
+/// Orders that may wait: a batch, a stop and a retirement.
+const MAX_ORDERS: usize = 4;
+
+/// Starts a worker. It reports `Forked`, `Ready`, and at last `Exited`; or only
+/// `Exited`, with the reason.
+pub(crate) fn start_worker(start: WorkerStart) -> WorkerHandle {
+    let (orders, receiver) = mpsc::channel(MAX_ORDERS);
+    tokio::spawn(async move {
+        let worker = start.id;
+        let events = start.events.clone();
+        let (lost, start_failure) = match started(&start, receiver).await {
+            Ok(process) => {
+                events.send(WorkerEvent::Ready { worker }).await.ok();
+                (Life::new(process).live(worker, &events, &start.options).await, None)
+            }
+            Err(failure) => (None, Some(failure)),
+        };
+        // The dispatcher outlives every worker but at the agent's end.
+        events.send(WorkerEvent::Exited { worker, lost, start_failure }).await.ok();
+    });
+    WorkerHandle { orders }
+}
+
+async fn started(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Process, Failure> {
+    let mut process = fork(start, orders).await?;
+    match set_up(&mut process, start.setup.clone()).await {
+        None => Ok(process),
+        Some(failure) => {
+            // A worker that reported a failure leaves by itself; killing it is
+            // as good, and the agent never waits for what it does not trust.
+            process.kill();
+            let exit = process.end().await;
+            tracing::debug!(pid = %process.pid, ?exit, "worker was not set up");
+            let stderr_tail = process.outputs.stderr_tail();
+            Err(Failure { stderr_tail, ..failure })
+        }
+    }
+}
+
+async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Process, Failure> {
+    let failed = |error: io::Error| {
+        let why = format!("the agent cannot make the lines of a worker: {error}");
+        Failure::new(Kind::WorkerStartFailed, why)
+    };
+    let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
+    let (stdout, stdout_writer) = io::pipe().map_err(failed)?;
+    let (stderr, stderr_writer) = io::pipe().map_err(failed)?;
+    let (progress, progress_file) = ProgressPage::new().map_err(failed)?;
+    let descriptors: [OwnedFd; 4] =
+        [theirs.into(), stdout_writer.into(), stderr_writer.into(), progress_file];
+    let pid = start.zygote.fork(start.id, descriptors).await?;
+    let exit = start.reaper.ended(pid);
+    let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    // `None`: it is dead already, and the exit says so.
+    let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    ours.set_nonblocking(true).map_err(failed)?;
+    let (reader, writer) = UnixStream::from_std(ours).map_err(failed)?.into_split();
+    let outputs = Outputs::new(stdout.into(), stderr.into(), start.output.clone(), pid);
+    start.events.send(WorkerEvent::Forked { worker: start.id, pid }).await.ok();
+    Ok(Process {
+        pid,
+        writer,
+        reader: Reader::new(reader, start.options.max_batch_bytes),
+        outputs: outputs.map_err(failed)?,
+        pidfd,
+        exit,
+        progress,
+        orders,
+        look_at: None,
+    })
+}
+
+/// Sets a worker up; `Some` when that failed.
+async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
+    let message = ToWorker::Setup { variables: setup.variables, threads: setup.threads };
+    // A write that fails means a dead worker, which the first answer shows.
+    write_frame(&mut process.writer, &message, &[setup.payload]).await.ok();
+    let failed = |kind, why: String| Some(Failure::new(kind, why));
+    let pid = process.pid;
+    loop {
+        match process.next().await {
+            Happening::Frame(Ok(frame)) => {
+                return match frame.message {
+                    FromWorker::Ready => None,
+                    FromWorker::SetupFailed(report) => {
+                        Some(outcome::failure(report, frame.payload, String::new()))
+                    }
+                    FromWorker::Done(_) | FromWorker::Failed(..) => {
+                        failed(Kind::Internal, "a worker reported a batch it never had".to_owned())
+                    }
+                };
+            }
+            Happening::Order(Some(Order::Stop(_)) | None) => {
+                return failed(Kind::Cancelled, format!("worker {pid} was not needed any more"));
+            }
+            Happening::Exited(exit) => {
+                let why = format!("worker {pid} {} while it was set up", ended(exit));
+                return failed(Kind::WorkerStartFailed, why);
+            }
+            Happening::Frame(Err(error)) => {
+                let why = format!("worker {pid} lost its line while it was set up: {error}");
+                return failed(Kind::WorkerStartFailed, why);
+            }
+            Happening::Order(Some(Order::Run(_) | Order::Retire)) | Happening::TimeToLook => {}
+        }
+    }
+}

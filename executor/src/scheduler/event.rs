@@ -1,0 +1,45 @@
+//! Everything that can happen.
+
+use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
+
+/// What the scheduler is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A driver attached.
+    SessionOpened(SessionId),
+    /// A driver is gone; so is everything of it.
+    SessionClosed(SessionId),
+    /// A joblib call begins.
+    CallOpened {
+        /// The call.
+        call: CallId,
+        /// How its workers are set up.
+        profile: ProfileId,
+        /// Batches of it that may run at once; `None`: no bound but the slots.
+        max_running: Option<u32>,
+    },
+    /// A joblib call is over; what is left of it is cancelled.
+    CallClosed(CallId),
+    /// A batch waits to run.
+    BatchSubmitted {
+        /// The batch.
+        batch: BatchId,
+        /// Its call.
+        call: CallId,
+    },
+    /// A worker is set up.
+    WorkerReady(WorkerId),
+    /// A worker finished its batch and lives on.
+    BatchEnded {
+        /// The worker.
+        worker: WorkerId,
+        /// It should be replaced: old, or grown.
+        recycle: bool,
+    },
+    /// A worker process is gone, or never came to be.
+    WorkerExited(WorkerId),
+    /// Time has passed.
+    Tick,
+    /// The agent takes nothing new.
+    Drain,
+}

@@ -1,0 +1,91 @@
+//! Whose turn it is, and what that turn needs.
+
+use crate::clock::Monotonic;
+use crate::identifiers::{CallId, ProfileId, SessionId, WorkerId};
+
+use super::state::{Scheduler, WorkerState};
+
+/// What to do for a call whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// An idle worker fits: use it.
+    Run { call: CallId, worker: WorkerId },
+    /// No idle worker fits: start one.
+    Spawn { call: CallId, profile: ProfileId },
+}
+
+impl Scheduler {
+    pub(super) fn free_slots(&self) -> usize {
+        let held = self.workers.values().filter(|worker| worker.state.holds_a_slot()).count();
+        self.options.slots.saturating_sub(held)
+    }
+
+    fn slots_of(&self, session: SessionId) -> usize {
+        let held = |state: WorkerState| state.holds_a_slot();
+        let of = |profile: ProfileId| profile.session == session;
+        self.workers.values().filter(|worker| of(worker.profile) && held(worker.state)).count()
+    }
+
+    /// The idle worker with this profile that was idle last: its memory is
+    /// the warmest.
+    fn idle_worker(&self, profile: ProfileId) -> Option<WorkerId> {
+        let idle = self.workers.iter().filter_map(|(id, worker)| match worker.state {
+            WorkerState::Idle { since } if worker.profile == profile => Some((since, *id)),
+            _ => None,
+        });
+        idle.max().map(|(_, id)| id)
+    }
+
+    /// The idle worker, of anybody, that was idle first.
+    pub(super) fn longest_idle(&self) -> Option<WorkerId> {
+        let idle = self.workers.iter().filter_map(|(id, worker)| match worker.state {
+            WorkerState::Idle { since } => Some((since, *id)),
+            _ => None,
+        });
+        idle.min().map(|(_, id)| id)
+    }
+
+    /// Idle workers that have not been used for too long.
+    pub(super) fn idle_too_long(&self, now: Monotonic) -> Vec<WorkerId> {
+        let too_long = |state| match state {
+            WorkerState::Idle { since } => now.since(since) >= self.options.worker_idle,
+            _ => false,
+        };
+        let workers = self.workers.iter().filter(|(_, worker)| too_long(worker.state));
+        workers.map(|(id, _)| *id).collect()
+    }
+
+    /// Whose turn it is, if anybody can use a slot.
+    pub(super) fn next_turn(&self) -> Option<Turn> {
+        let mut sessions: Vec<_> = self.sessions.iter().collect();
+        sessions.sort_by_key(|(id, session)| (self.slots_of(**id), session.served));
+        for (id, session) in sessions {
+            let mut calls: Vec<_> =
+                session.calls.iter().filter(|(_, call)| call.runnable() > 0).collect();
+            calls.sort_by_key(|(_, call)| call.served);
+            for (call_id, call) in calls {
+                if let Some(worker) = self.idle_worker(call.profile) {
+                    return Some(Turn::Run { call: *call_id, worker });
+                }
+                if self.wanted(*id, call.profile) > self.starting(call.profile) {
+                    return Some(Turn::Spawn { call: *call_id, profile: call.profile });
+                }
+            }
+        }
+        None
+    }
+
+    fn wanted(&self, session: SessionId, profile: ProfileId) -> usize {
+        let calls = self.sessions.get(&session).map(|session| session.calls.values());
+        let of_profile = calls.into_iter().flatten().filter(|call| call.profile == profile);
+        of_profile.map(|call| call.runnable()).sum()
+    }
+
+    fn starting(&self, profile: ProfileId) -> usize {
+        let starting = self
+            .workers
+            .values()
+            .filter(|worker| worker.profile == profile && worker.state == WorkerState::Starting);
+        starting.count()
+    }
+}

@@ -1,0 +1,18 @@
+//! Who runs next: pure decisions. Events go in, actions come out.
+//!
+//! Knows neither tokio nor a clock nor a process; time arrives with events.
+//! Slots go to the session that uses the fewest; within a session, calls take
+//! turns. No slot idles while a batch that may run waits.
+
+mod action;
+mod event;
+mod fairness;
+mod state;
+mod transition;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, StopReason};
+pub use event::Event;
+pub use state::{Options, Scheduler, SessionCounts};

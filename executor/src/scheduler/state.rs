@@ -1,0 +1,128 @@
+//! The tables, and states that carry their data.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
+
+/// What an operator may choose.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Batches that run at once. At least 1.
+    pub slots: usize,
+    /// Worker processes alive at once, idle ones included. More than `slots`.
+    pub max_workers: usize,
+    /// How long an idle worker is kept.
+    pub worker_idle: Duration,
+}
+
+/// Decides who runs next.
+#[derive(Debug)]
+pub struct Scheduler {
+    pub(super) options: Options,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    pub(super) last_worker: u64,
+    /// Counts turns, so that ties go to whoever waited longest.
+    pub(super) turn: u64,
+    pub(super) draining: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub(super) calls: BTreeMap<CallId, Call>,
+    /// Turn at which it last got a slot.
+    pub(super) served: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) profile: ProfileId,
+    pub(super) max_running: Option<u32>,
+    pub(super) waiting: VecDeque<BatchId>,
+    pub(super) running: u32,
+    pub(super) served: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) profile: ProfileId,
+    pub(super) state: WorkerState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WorkerState {
+    /// Asked for; holds a slot for the batch it will run.
+    Starting,
+    /// Set up and waiting.
+    Idle { since: Monotonic },
+    /// Running a batch.
+    Busy { call: CallId },
+    /// Told to go while it held a slot; holds it until it is gone.
+    Stopping,
+    /// Told to go while idle.
+    Retiring,
+}
+
+/// How much of a session waits and runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// Batches that wait.
+    pub waiting: usize,
+    /// Batches that run.
+    pub running: usize,
+}
+
+impl WorkerState {
+    pub(super) const fn holds_a_slot(self) -> bool {
+        match self {
+            Self::Starting | Self::Busy { .. } | Self::Stopping => true,
+            Self::Idle { .. } | Self::Retiring => false,
+        }
+    }
+}
+
+impl Call {
+    /// Batches of it that could start now, were there workers.
+    pub(super) fn runnable(&self) -> usize {
+        let room = match self.max_running {
+            Some(most) => most.saturating_sub(self.running) as usize,
+            None => usize::MAX,
+        };
+        self.waiting.len().min(room)
+    }
+}
+
+impl Scheduler {
+    /// A scheduler with no sessions and no workers.
+    pub const fn new(options: Options) -> Self {
+        Self {
+            options,
+            sessions: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            last_worker: 0,
+            turn: 0,
+            draining: false,
+        }
+    }
+
+    /// How much of a session waits and runs.
+    pub fn counts(&self, session: SessionId) -> SessionCounts {
+        let calls = self.sessions.get(&session).map(|session| session.calls.values());
+        let (waiting, running) = calls
+            .into_iter()
+            .flatten()
+            .fold((0, 0), |(w, r), call| (w + call.waiting.len(), r + call.running as usize));
+        SessionCounts { waiting, running }
+    }
+
+    /// True when no batch runs and no worker that ran one is still ending.
+    pub fn is_quiet(&self) -> bool {
+        !self.workers.values().any(|worker| worker.state.holds_a_slot())
+    }
+
+    pub(super) fn call_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        self.sessions.get_mut(&id.session)?.calls.get_mut(&id)
+    }
+}

@@ -1,0 +1,149 @@
+//! The RPCs: take apart, ask, put together.
+
+use clutch_protocol::v1::executor_server::Executor;
+use clutch_protocol::{PROTOCOL_MAJOR, v1};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::attach;
+use super::encode;
+use super::environments::Environments;
+use crate::dispatch::DispatchHandle;
+use crate::failure::{Failure, Kind};
+use crate::settings::SessionOptions;
+
+/// What an agent says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct AgentIdentity {
+    pub(crate) host: String,
+    pub(crate) slots: u32,
+}
+
+/// Serves `clutch.v1.Executor`.
+#[derive(Debug)]
+pub(crate) struct ExecutorService {
+    pub(crate) dispatch: DispatchHandle,
+    pub(crate) environments: Environments,
+    pub(crate) identity: AgentIdentity,
+    pub(crate) options: SessionOptions,
+}
+
+impl ExecutorService {
+    async fn open(&self, request: v1::OpenSessionRequest) -> Result<v1::SessionOpened, Failure> {
+        check_protocol(request.protocol, &request.client_version)?;
+        let Some(driver) = request.environment else {
+            let message = "field `environment` is missing";
+            return Err(Failure::new(Kind::EnvironmentMismatch, message));
+        };
+        let index = self.environments.choose(&driver, &request.python)?;
+        let environment = self.environments.ready(index).await?;
+        let session_id = self.dispatch.open(request.name, index).await?;
+        Ok(v1::SessionOpened {
+            session_id,
+            slots: self.identity.slots,
+            environment: Some(environment),
+            protocol: Some(v1::ProtocolVersion::CURRENT),
+            agent_version: VERSION.to_owned(),
+            host: self.identity.host.clone(),
+            max_batch_bytes: self.options.max_batch_bytes,
+            max_open_batches: u32::try_from(self.options.max_open_batches).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Executor for ExecutorService {
+    type AttachStream = ReceiverStream<Result<v1::AgentEnvelope, Status>>;
+
+    async fn open_session(
+        &self,
+        request: Request<v1::OpenSessionRequest>,
+    ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        let result = match self.open(request.into_inner()).await {
+            Ok(opened) => v1::open_session_response::Result::Opened(opened),
+            Err(failure) => v1::open_session_response::Result::Refusal(v1::Refusal {
+                kind: encode::kind(failure.kind).into(),
+                message: failure.message,
+                advice: failure.kind.advice().to_owned(),
+                available: self.environments.describe(),
+            }),
+        };
+        Ok(Response::new(v1::OpenSessionResponse { result: Some(result) }))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::ClientEnvelope>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let stream = attach::attach(self.dispatch.clone(), request.into_inner()).await?;
+        Ok(Response::new(stream))
+    }
+
+    async fn get_status(
+        &self,
+        _request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let snapshot = self.dispatch.snapshot().await;
+        let snapshot = snapshot.ok_or_else(|| Status::unavailable("the agent is ending"))?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let sessions = snapshot.sessions.into_iter().map(|session| v1::SessionStatus {
+            name: session.name,
+            waiting: count(session.waiting),
+            running: count(session.running),
+        });
+        let workers = snapshot.workers.into_iter().map(|worker| v1::WorkerStatus {
+            pid: worker.pid.0,
+            executable: self.environments.executable(worker.environment),
+            busy: worker.busy,
+            batches: worker.batches,
+        });
+        Ok(Response::new(v1::GetStatusResponse {
+            protocol: Some(v1::ProtocolVersion::CURRENT),
+            agent_version: VERSION.to_owned(),
+            pid: std::process::id(),
+            host: self.identity.host.clone(),
+            slots: self.identity.slots,
+            environments: self.environments.status(),
+            sessions: sessions.collect(),
+            workers: workers.collect(),
+            draining: snapshot.draining,
+        }))
+    }
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn check_protocol(
+    driver: Option<v1::ProtocolVersion>,
+    client_version: &str,
+) -> Result<(), Failure> {
+    let spoken = v1::ProtocolVersion::CURRENT;
+    let said = match driver {
+        Some(driver) if driver.major == PROTOCOL_MAJOR => return Ok(()),
+        Some(driver) => format!("{}.{}", driver.major, driver.minor),
+        None => "no version".to_owned(),
+    };
+    let message = format!(
+        "the driver (joblib-clutch {client_version}) speaks protocol {said}, the agent (clutch \
+         {VERSION}) speaks {}.{}",
+        spoken.major, spoken.minor
+    );
+    Err(Failure::new(Kind::ProtocolMismatch, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_major_is_refused_and_another_minor_is_not() {
+        let version = |major, minor| Some(v1::ProtocolVersion { major, minor });
+        assert!(check_protocol(version(PROTOCOL_MAJOR, 99), "9.9").is_ok());
+        let failure = check_protocol(version(99, 7), "9.9").unwrap_err();
+        assert_eq!(failure.kind, Kind::ProtocolMismatch);
+        for named in ["99.7", "joblib-clutch 9.9", "1.0", VERSION] {
+            assert!(failure.message.contains(named), "{}", failure.message);
+        }
+        assert!(check_protocol(None, "9.9").unwrap_err().message.contains("no version"));
+    }
+}

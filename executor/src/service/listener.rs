@@ -1,0 +1,150 @@
+//! The one listener: a Unix socket that only this machine's own user may use.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{
+    SocketAddr, UnixListener as StdUnixListener, UnixStream as StdUnixStream,
+};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::settings::Address;
+
+/// Connections that may wait to be served.
+const MAX_WAITING: usize = 64;
+
+/// How long to wait when the system has no descriptors left: trying again at
+/// once would only spin.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on `{address}`: {why}")]
+pub(crate) struct ListenError {
+    address: String,
+    why: String,
+}
+
+/// A bound address, not yet served.
+#[derive(Debug)]
+pub(crate) struct BoundListener {
+    listener: StdUnixListener,
+    /// As a gRPC client names it.
+    pub(crate) address: String,
+    /// The socket file, removed when this is dropped.
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "socket file is gone already");
+        }
+    }
+}
+
+/// Binds the address; a socket file that nobody listens on any more is replaced.
+pub(crate) fn bind(address: &Address) -> Result<BoundListener, ListenError> {
+    match address {
+        Address::Path(path) => bind_path(path),
+        Address::Abstract(name) => bind_abstract(name),
+        Address::Private => {
+            let mut bytes = [0; 16];
+            let random = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+            let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            match random {
+                Ok(16) => bind_abstract(&format!("clutch-{name}")),
+                _ => Err(refused("unix-abstract:", "there are no random numbers to be had")),
+            }
+        }
+    }
+}
+
+fn bind_abstract(name: &str) -> Result<BoundListener, ListenError> {
+    let address = format!("unix-abstract:{name}");
+    let bound = SocketAddr::from_abstract_name(name).and_then(|at| StdUnixListener::bind_addr(&at));
+    let listener = bound.map_err(|error| refused(&address, error))?;
+    Ok(BoundListener { listener, address, _file: None })
+}
+
+fn bind_path(path: &Path) -> Result<BoundListener, ListenError> {
+    let address = format!("unix:{}", path.display());
+    if path.exists() {
+        if StdUnixStream::connect(path).is_ok() {
+            return Err(refused(&address, "somebody listens there already"));
+        }
+        std::fs::remove_file(path).map_err(|error| refused(&address, error))?;
+    }
+    let listener = StdUnixListener::bind(path).map_err(|error| refused(&address, error))?;
+    let file = SocketFile(path.to_owned());
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, private).map_err(|error| refused(&address, error))?;
+    Ok(BoundListener { listener, address, _file: Some(file) })
+}
+
+fn refused(address: &str, why: impl ToString) -> ListenError {
+    ListenError { address: address.to_owned(), why: why.to_string() }
+}
+
+impl BoundListener {
+    /// Accepts connections of this process's own user, for ever.
+    ///
+    /// # Errors
+    /// When the socket cannot be handed to the runtime.
+    pub(crate) fn serve(&self) -> io::Result<ReceiverStream<Result<UnixStream, io::Error>>> {
+        let listener = self.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let own_user = rustix::process::geteuid().as_raw();
+        let (connections, receiver) = mpsc::channel(MAX_WAITING);
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) if is_of(&stream, own_user) => {
+                        if connections.send(Ok(stream)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(_) => tracing::warn!("connection of another user refused"),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(BACK_OFF).await;
+                    }
+                }
+            }
+        });
+        Ok(ReceiverStream::new(receiver))
+    }
+}
+
+fn is_of(stream: &UnixStream, user: u32) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_file_is_private_replaced_when_stale_and_kept_when_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        let stale = StdUnixListener::bind(&path).unwrap();
+        drop(stale);
+        let bound = bind(&Address::Path(path.clone())).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let error = bind(&Address::Path(path.clone())).unwrap_err();
+        assert!(error.to_string().contains("somebody listens there already"), "{error}");
+        drop(bound);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,13 @@
+//! The gRPC door: translate, validate, forward. The only room that knows the
+//! wire's types.
+
+mod attach;
+mod decode;
+mod encode;
+mod environments;
+mod executor_service;
+mod listener;
+
+pub(crate) use environments::Environments;
+pub(crate) use executor_service::{AgentIdentity, ExecutorService};
+pub(crate) use listener::{BoundListener, ListenError, bind};

@@ -1,0 +1,235 @@
+//! From what a driver says to complete commands: numbers are checked, payloads
+//! put together, quotas charged.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::command::{Batch, CallSettings, Command, Profile};
+use super::quota::{Charge, Quota};
+use crate::clock::Monotonic;
+use crate::failure::Failure;
+use crate::identifiers::{BatchId, CallId, ProfileId, SessionId};
+
+/// One thing a driver said, translated from the wire.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// Describes workers.
+    DefineProfile { profile: u64, settings: Profile },
+    /// Opens a call.
+    OpenCall { call: u64, profile: u64, settings: CallSettings },
+    /// Begins a batch; complete when `payload` has `payload_bytes` bytes.
+    Submit { batch: u64, call: u64, tasks: u32, payload: Bytes, payload_bytes: u64 },
+    /// Goes on with the batch submitted last.
+    Part { batch: u64, data: Bytes },
+    /// Ends a call.
+    CloseCall { call: u64 },
+}
+
+/// A driver broke the rules of the conversation, which ends.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A number was used before.
+    #[error("{what} {number} is used twice")]
+    UsedTwice { what: &'static str, number: u64 },
+    /// A number was never defined.
+    #[error("{what} {number} is not known")]
+    Unknown { what: &'static str, number: u64 },
+    /// A payload is longer or shorter than announced, or somebody else's.
+    #[error("batch {batch}: {problem}")]
+    Payload { batch: u64, problem: &'static str },
+}
+
+/// The state of one conversation.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    session: SessionId,
+    quota: Quota,
+    profiles: HashSet<u64>,
+    calls: HashMap<u64, u64>,
+    last_batch: Option<u64>,
+    partial: Option<Partial>,
+}
+
+/// A batch whose payload is not complete.
+#[derive(Debug)]
+struct Partial {
+    batch: u64,
+    call: u64,
+    tasks: u32,
+    missing: u64,
+    /// What has come, and its share of the quota; or why it is refused, and
+    /// then what still comes is dropped.
+    held: Result<(Vec<Bytes>, Charge), Failure>,
+}
+
+impl Inbox {
+    /// A conversation at its beginning.
+    pub(crate) fn new(session: SessionId, quota: Quota) -> Self {
+        let (profiles, calls) = (HashSet::new(), HashMap::new());
+        Self { session, quota, profiles, calls, last_batch: None, partial: None }
+    }
+
+    /// Takes one thing in; gives a command when one is complete.
+    ///
+    /// # Errors
+    /// [`Violation`] when the driver broke the rules.
+    pub(crate) fn take(&mut self, said: Said) -> Result<Option<Command>, Violation> {
+        let session = self.session;
+        match said {
+            Said::Part { batch, data } => return self.part(batch, data),
+            Said::CloseCall { call } => {
+                if self.calls.remove(&call).is_none() {
+                    return Err(Violation::Unknown { what: "call", number: call });
+                }
+                return Ok(Some(Command::CloseCall(CallId { session, call })));
+            }
+            Said::DefineProfile { .. } | Said::OpenCall { .. } | Said::Submit { .. } => {}
+        }
+        if let Some(partial) = &self.partial {
+            let problem = "its payload is not complete";
+            return Err(Violation::Payload { batch: partial.batch, problem });
+        }
+        match said {
+            Said::DefineProfile { profile, settings } => {
+                if !self.profiles.insert(profile) {
+                    return Err(Violation::UsedTwice { what: "profile", number: profile });
+                }
+                Ok(Some(Command::DefineProfile(ProfileId { session, profile }, settings)))
+            }
+            Said::OpenCall { call, profile, settings } => {
+                if !self.profiles.contains(&profile) {
+                    return Err(Violation::Unknown { what: "profile", number: profile });
+                }
+                if self.calls.insert(call, profile).is_some() {
+                    return Err(Violation::UsedTwice { what: "call", number: call });
+                }
+                Ok(Some(Command::OpenCall(CallId { session, call }, settings)))
+            }
+            Said::Submit { batch, call, tasks, payload, payload_bytes } => {
+                self.begin(batch, call, tasks, payload_bytes)?;
+                self.part(batch, payload)
+            }
+            Said::Part { .. } | Said::CloseCall { .. } => Ok(None),
+        }
+    }
+
+    fn begin(&mut self, batch: u64, call: u64, tasks: u32, bytes: u64) -> Result<(), Violation> {
+        // Numbers grow, so that one number is enough to know that none is
+        // used twice.
+        if self.last_batch.is_some_and(|last| batch <= last) {
+            return Err(Violation::UsedTwice { what: "batch", number: batch });
+        }
+        self.last_batch = Some(batch);
+        if tasks == 0 {
+            return Err(Violation::Payload { batch, problem: "it has no tasks" });
+        }
+        if bytes == 0 {
+            return Err(Violation::Payload { batch, problem: "its payload is empty" });
+        }
+        let held = self.quota.charge(bytes).map(|charge| (Vec::new(), charge));
+        self.partial = Some(Partial { batch, call, tasks, missing: bytes, held });
+        Ok(())
+    }
+
+    fn part(&mut self, batch: u64, data: Bytes) -> Result<Option<Command>, Violation> {
+        let Some(mut partial) = self.partial.take().filter(|partial| partial.batch == batch) else {
+            return Err(Violation::Payload { batch, problem: "it expects no more bytes" });
+        };
+        let Some(missing) = partial.missing.checked_sub(data.len() as u64) else {
+            return Err(Violation::Payload {
+                batch,
+                problem: "its payload is longer than announced",
+            });
+        };
+        if let Ok((chunks, _)) = &mut partial.held {
+            chunks.push(data);
+        }
+        partial.missing = missing;
+        if missing > 0 {
+            self.partial = Some(partial);
+            return Ok(None);
+        }
+        let session = self.session;
+        let id = BatchId { session, batch };
+        let call = CallId { session, call: partial.call };
+        Ok(Some(match partial.held {
+            Err(failure) => Command::Refuse(id, failure),
+            Ok((payload, charge)) => Command::Submit(Batch {
+                id,
+                call,
+                tasks: partial.tasks,
+                payload,
+                queued_at: Monotonic::now(),
+                charge,
+            }),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::SessionOptions;
+
+    fn inbox() -> Inbox {
+        let options = SessionOptions {
+            max_sessions: 1,
+            max_open_batches: 9,
+            max_batch_bytes: 6,
+            max_session_bytes: 99,
+        };
+        Inbox::new(SessionId(1), Quota::new(options))
+    }
+
+    fn submit(batch: u64, payload: &'static [u8], payload_bytes: u64) -> Said {
+        let payload = Bytes::from_static(payload);
+        Said::Submit { batch, call: 1, tasks: 1, payload, payload_bytes }
+    }
+
+    fn part(batch: u64, data: &'static [u8]) -> Said {
+        Said::Part { batch, data: Bytes::from_static(data) }
+    }
+
+    #[test]
+    fn a_payload_in_parts_becomes_one_batch() {
+        let mut inbox = inbox();
+        assert!(inbox.take(submit(1, b"ab", 6)).unwrap().is_none());
+        assert!(inbox.take(part(1, b"cd")).unwrap().is_none());
+        let Some(Command::Submit(batch)) = inbox.take(part(1, b"ef")).unwrap() else { panic!() };
+        assert_eq!(batch.payload.concat(), b"abcdef");
+    }
+
+    #[test]
+    fn a_batch_over_its_quota_is_refused_when_it_is_complete_and_holds_nothing() {
+        let mut inbox = inbox();
+        assert!(inbox.take(submit(1, b"abcd", 7)).unwrap().is_none());
+        let refused = inbox.take(part(1, b"efg")).unwrap();
+        assert!(matches!(refused, Some(Command::Refuse(id, _)) if id.batch == 1), "{refused:?}");
+    }
+
+    #[test]
+    fn a_driver_that_breaks_the_rules_is_told_which() {
+        let payload = |batch, problem| Violation::Payload { batch, problem };
+        let cases: [(Vec<Said>, Violation); 6] = [
+            (vec![part(1, b"x")], payload(1, "it expects no more bytes")),
+            (vec![submit(1, b"xy", 1)], payload(1, "its payload is longer than announced")),
+            (
+                vec![submit(1, b"x", 2), submit(2, b"x", 1)],
+                payload(1, "its payload is not complete"),
+            ),
+            (
+                vec![submit(2, b"x", 1), submit(2, b"x", 1)],
+                Violation::UsedTwice { what: "batch", number: 2 },
+            ),
+            (vec![submit(1, b"", 0)], payload(1, "its payload is empty")),
+            (vec![Said::CloseCall { call: 5 }], Violation::Unknown { what: "call", number: 5 }),
+        ];
+        for (conversation, expected) in cases {
+            let mut inbox = inbox();
+            let results: Vec<_> = conversation.into_iter().map(|said| inbox.take(said)).collect();
+            let last = results.into_iter().last().unwrap();
+            assert_eq!(last.unwrap_err(), expected);
+        }
+    }
+}

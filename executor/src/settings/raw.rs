@@ -1,0 +1,171 @@
+//! Settings as written.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::SettingsError;
+
+/// The one list of settings. A field's comment is its documentation: in
+/// `clutch agent --help` and in `docs/settings.md`.
+#[derive(Debug, Default, Clone, PartialEq, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RawSettings {
+    /// TOML file with settings, named as the flags without the dashes. Flags and environment
+    /// win over it.
+    #[arg(long, env = "CLUTCH_SETTINGS", value_name = "FILE")]
+    #[serde(skip)]
+    pub settings: Option<PathBuf>,
+
+    /// Address to listen on: `unix:/absolute/path`, or `unix-abstract:NAME`, which leaves no file
+    /// behind. Default: an abstract address with an unguessable name, told in the ready line.
+    #[arg(long, env = "CLUTCH_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<String>,
+
+    /// Python interpreter of an environment to serve. May be repeated (in the environment
+    /// variable: separated by colons). Default: `python3` on the PATH.
+    #[arg(long, env = "CLUTCH_PYTHON", value_name = "PATH", value_delimiter = ':')]
+    pub python: Vec<PathBuf>,
+
+    /// Modules that each zygote imports ahead, separated by commas. Missing ones are skipped.
+    /// Default: numpy,scipy,sklearn,joblib,cloudpickle,threadpoolctl,joblib_clutch.
+    #[arg(long, env = "CLUTCH_WARM", value_name = "MODULES", value_delimiter = ',')]
+    pub warm: Vec<String>,
+
+    /// Batches that run at once. Default: the CPUs that this process may use.
+    #[arg(long, env = "CLUTCH_SLOTS", value_name = "COUNT")]
+    pub slots: Option<usize>,
+
+    /// Worker processes alive at once, idle ones included. More than the slots. Default: four
+    /// times the slots.
+    #[arg(long, env = "CLUTCH_MAX_WORKERS", value_name = "COUNT")]
+    pub max_workers: Option<usize>,
+
+    /// Seconds that an idle worker is kept. Default: 300.
+    #[arg(long, env = "CLUTCH_WORKER_IDLE_SECONDS", value_name = "SECONDS")]
+    pub worker_idle_seconds: Option<f64>,
+
+    /// Batches after which a worker is replaced; 0: never. Default: 0.
+    #[arg(long, env = "CLUTCH_WORKER_MAX_BATCHES", value_name = "COUNT")]
+    pub worker_max_batches: Option<u64>,
+
+    /// Growth of a worker's own memory since its first batch, in bytes, after which it is replaced
+    /// between batches; 0: never. Default: 1073741824 (1 GiB).
+    #[arg(long, env = "CLUTCH_WORKER_MAX_GROWTH_BYTES", value_name = "BYTES")]
+    pub worker_max_growth_bytes: Option<u64>,
+
+    /// Seconds that starting a zygote with its warm modules may take. Default: 60.
+    #[arg(long, env = "CLUTCH_START_SECONDS", value_name = "SECONDS")]
+    pub start_seconds: Option<f64>,
+
+    /// Sessions open at once. Default: 256.
+    #[arg(long, env = "CLUTCH_MAX_SESSIONS", value_name = "COUNT")]
+    pub max_sessions: Option<usize>,
+
+    /// Batches of one session that wait or run. Default: 65536.
+    #[arg(long, env = "CLUTCH_MAX_OPEN_BATCHES", value_name = "COUNT")]
+    pub max_open_batches: Option<usize>,
+
+    /// Bytes of one batch, and of one result. Default: 17179869184 (16 GiB).
+    #[arg(long, env = "CLUTCH_MAX_BATCH_BYTES", value_name = "BYTES")]
+    pub max_batch_bytes: Option<u64>,
+
+    /// Bytes that the waiting batches of one session may hold. Default: 34359738368 (32 GiB).
+    #[arg(long, env = "CLUTCH_MAX_SESSION_BYTES", value_name = "BYTES")]
+    pub max_session_bytes: Option<u64>,
+
+    /// Seconds that running batches get to finish after SIGTERM. Default: 30.
+    #[arg(long, env = "CLUTCH_DRAIN_SECONDS", value_name = "SECONDS")]
+    pub drain_seconds: Option<f64>,
+
+    /// End as soon as the process that started the agent ends, however it ends.
+    #[arg(long, env = "CLUTCH_EXIT_WITH_PARENT")]
+    pub exit_with_parent: bool,
+
+    /// The interpreter host library. Default: `libclutch_interpreter.so` beside the binary.
+    #[arg(long, env = "CLUTCH_INTERPRETER_LIBRARY", value_name = "PATH")]
+    pub interpreter_library: Option<PathBuf>,
+
+    /// What to log on standard error, in the syntax of tracing's `EnvFilter`, for example
+    /// `info` or `clutch_executor=debug`. Default: `warn`.
+    #[arg(long, env = "CLUTCH_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl RawSettings {
+    /// Fills what flags and environment leave open from the settings file, if
+    /// one is named.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when the file cannot be read or understood.
+    pub fn with_file(self) -> Result<Self, SettingsError> {
+        match &self.settings {
+            None => Ok(self),
+            Some(path) => {
+                let file = Self::read(path)?;
+                Ok(self.over(file))
+            }
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+        toml::from_str(&text).map_err(|source| SettingsError::Invalid {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    fn over(self, file: Self) -> Self {
+        let list = |own: Vec<_>, file| if own.is_empty() { file } else { own };
+        Self {
+            settings: self.settings,
+            listen: self.listen.or(file.listen),
+            python: if self.python.is_empty() { file.python } else { self.python },
+            warm: list(self.warm, file.warm),
+            slots: self.slots.or(file.slots),
+            max_workers: self.max_workers.or(file.max_workers),
+            worker_idle_seconds: self.worker_idle_seconds.or(file.worker_idle_seconds),
+            worker_max_batches: self.worker_max_batches.or(file.worker_max_batches),
+            worker_max_growth_bytes: self.worker_max_growth_bytes.or(file.worker_max_growth_bytes),
+            start_seconds: self.start_seconds.or(file.start_seconds),
+            max_sessions: self.max_sessions.or(file.max_sessions),
+            max_open_batches: self.max_open_batches.or(file.max_open_batches),
+            max_batch_bytes: self.max_batch_bytes.or(file.max_batch_bytes),
+            max_session_bytes: self.max_session_bytes.or(file.max_session_bytes),
+            drain_seconds: self.drain_seconds.or(file.drain_seconds),
+            exit_with_parent: self.exit_with_parent || file.exit_with_parent,
+            interpreter_library: self.interpreter_library.or(file.interpreter_library),
+            log: self.log.or(file.log),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, RawSettings) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clutch.toml");
+        std::fs::write(&path, text).unwrap();
+        (folder, RawSettings { settings: Some(path), ..RawSettings::default() })
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_nothing() {
+        let (_folder, mut raw) = file("slots = 3\ndrain-seconds = 1.5\n");
+        raw.slots = Some(7);
+        let raw = raw.with_file().unwrap();
+        assert_eq!((raw.slots, raw.drain_seconds), (Some(7), Some(1.5)));
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_refused_by_name() {
+        let (_folder, raw) = file("slotz = 3\n");
+        let error = raw.with_file().unwrap_err();
+        let SettingsError::Invalid { source, .. } = error else { panic!("{error:?}") };
+        assert!(source.to_string().contains("slotz"), "{source}");
+    }
+}

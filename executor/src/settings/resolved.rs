@@ -1,0 +1,240 @@
+//! Settings as they apply: validated, with defaults, cut into one slice for
+//! each room.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{RawSettings, SettingsError};
+use crate::scheduler;
+
+/// Where the agent listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A socket file.
+    Path(PathBuf),
+    /// A name in the kernel's abstract space; leaves no file.
+    Abstract(String),
+    /// An abstract name that the agent makes up.
+    Private,
+}
+
+/// Everything, validated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen.
+    pub address: Address,
+    /// For the room `scheduler`.
+    pub scheduler: scheduler::Options,
+    /// For the room `pool`.
+    pub pool: PoolOptions,
+    /// For the room `session`.
+    pub session: SessionOptions,
+    /// For the end.
+    pub drain: DrainOptions,
+    /// End with the parent process.
+    pub exit_with_parent: bool,
+    /// What to log.
+    pub log: String,
+}
+
+/// For the room `pool`.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    /// Interpreters of the environments.
+    pub pythons: Vec<PathBuf>,
+    /// Modules to import ahead.
+    pub warm: Vec<String>,
+    /// The interpreter host; `None`: beside the binary.
+    pub interpreter_library: Option<PathBuf>,
+    /// Batches after which a worker is replaced.
+    pub worker_max_batches: Option<u64>,
+    /// Growth after which a worker is replaced, bytes.
+    pub worker_max_growth_bytes: Option<u64>,
+    /// How long a zygote may take to start.
+    pub start: Duration,
+    /// Most bytes of a batch or a result.
+    pub max_batch_bytes: u64,
+    /// CPUs to divide between the slots.
+    pub cores: usize,
+    /// Batches that run at once.
+    pub slots: usize,
+}
+
+/// For the room `session`.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// Sessions open at once.
+    pub max_sessions: usize,
+    /// Batches of one session that wait or run.
+    pub max_open_batches: usize,
+    /// Most bytes of a batch.
+    pub max_batch_bytes: u64,
+    /// Most bytes that the waiting batches of one session hold.
+    pub max_session_bytes: u64,
+}
+
+/// For the end.
+#[derive(Debug, Clone, Copy)]
+pub struct DrainOptions {
+    /// How long running batches get to finish.
+    pub deadline: Duration,
+}
+
+const DEFAULT_WARM: [&str; 7] =
+    ["numpy", "scipy", "sklearn", "joblib", "cloudpickle", "threadpoolctl", "joblib_clutch"];
+
+impl Settings {
+    /// Validates, and fills in defaults.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] for the first value out of its range.
+    pub fn resolve(raw: RawSettings) -> Result<Self, SettingsError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = at_least("slots", raw.slots.unwrap_or(cores), 1)?;
+        let max_workers = raw.max_workers.unwrap_or(slots * 4);
+        let max_workers = at_least("max-workers", max_workers, slots + 1)?;
+        let max_batch_bytes = raw.max_batch_bytes.unwrap_or(16 << 30);
+        let warm = match raw.warm {
+            warm if warm.is_empty() => DEFAULT_WARM.map(str::to_owned).to_vec(),
+            warm => warm.into_iter().map(module).collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            address: address(raw.listen.as_deref())?,
+            scheduler: scheduler::Options {
+                slots,
+                max_workers,
+                worker_idle: seconds("worker-idle-seconds", raw.worker_idle_seconds, 300.0)?,
+            },
+            pool: PoolOptions {
+                pythons: pythons(raw.python)?,
+                warm,
+                interpreter_library: raw.interpreter_library,
+                worker_max_batches: raw.worker_max_batches.filter(|count| *count > 0),
+                worker_max_growth_bytes: Some(raw.worker_max_growth_bytes.unwrap_or(1 << 30))
+                    .filter(|bytes| *bytes > 0),
+                start: seconds("start-seconds", raw.start_seconds, 60.0)?,
+                max_batch_bytes,
+                cores,
+                slots,
+            },
+            session: SessionOptions {
+                max_sessions: at_least("max-sessions", raw.max_sessions.unwrap_or(256), 1)?,
+                max_open_batches: at_least(
+                    "max-open-batches",
+                    raw.max_open_batches.unwrap_or(65_536),
+                    1,
+                )?,
+                max_batch_bytes,
+                max_session_bytes: raw.max_session_bytes.unwrap_or(32 << 30),
+            },
+            drain: DrainOptions { deadline: seconds("drain-seconds", raw.drain_seconds, 30.0)? },
+            exit_with_parent: raw.exit_with_parent,
+            log: raw.log.unwrap_or_else(|| "warn".to_owned()),
+        })
+    }
+}
+
+fn at_least(key: &'static str, value: usize, least: usize) -> Result<usize, SettingsError> {
+    if value < least {
+        return Err(SettingsError::value(key, value, format!("it must be at least {least}")));
+    }
+    Ok(value)
+}
+
+fn seconds(key: &'static str, value: Option<f64>, default: f64) -> Result<Duration, SettingsError> {
+    let value = value.unwrap_or(default);
+    Duration::try_from_secs_f64(value)
+        .map_err(|error| SettingsError::value(key, value, error.to_string()))
+}
+
+fn module(name: String) -> Result<String, SettingsError> {
+    let word =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if name.split('.').all(word) {
+        return Ok(name);
+    }
+    Err(SettingsError::value("warm", name, "it is not the name of a Python module"))
+}
+
+fn address(written: Option<&str>) -> Result<Address, SettingsError> {
+    let Some(written) = written else { return Ok(Address::Private) };
+    let refused = |reason| Err(SettingsError::value("listen", written, reason));
+    match written.split_once(':') {
+        Some(("unix", path)) if path.starts_with('/') => Ok(Address::Path(path.into())),
+        Some(("unix", _)) => refused("the path must be absolute"),
+        Some(("unix-abstract", name)) if !name.is_empty() && name.len() < 100 => {
+            Ok(Address::Abstract(name.to_owned()))
+        }
+        Some(("unix-abstract", _)) => refused("the name must have 1 to 99 bytes"),
+        _ => refused("expected `unix:/absolute/path` or `unix-abstract:NAME`"),
+    }
+}
+
+fn pythons(written: Vec<PathBuf>) -> Result<Vec<PathBuf>, SettingsError> {
+    let written = if written.is_empty() { vec![PathBuf::from("python3")] } else { written };
+    written.into_iter().map(python).collect()
+}
+
+/// The interpreter as an absolute path. Links are kept: a virtual environment
+/// is known by the path of its link.
+fn python(written: PathBuf) -> Result<PathBuf, SettingsError> {
+    let on_path = || {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders).map(|folder| folder.join(&written)).find(|p| p.is_file())
+    };
+    let found = if written.components().count() == 1 {
+        on_path()
+    } else {
+        std::path::absolute(&written).ok().filter(|path| path.is_file())
+    };
+    found.ok_or_else(|| {
+        SettingsError::value("python", written.display(), "there is no such interpreter")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawSettings {
+        RawSettings { python: vec!["/bin/sh".into()], ..RawSettings::default() }
+    }
+
+    #[test]
+    fn nothing_written_gives_a_private_agent_with_a_slot_for_each_cpu() {
+        let settings = Settings::resolve(raw()).unwrap();
+        assert_eq!(settings.address, Address::Private);
+        assert_eq!(settings.scheduler.slots, settings.pool.cores);
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_by_name_and_value() {
+        let cases = [
+            (RawSettings { slots: Some(0), ..raw() }, "setting `slots` cannot be `0`"),
+            (
+                RawSettings { slots: Some(2), max_workers: Some(2), ..raw() },
+                "setting `max-workers` cannot be `2`",
+            ),
+            (
+                RawSettings { drain_seconds: Some(-1.0), ..raw() },
+                "setting `drain-seconds` cannot be `-1`",
+            ),
+            (
+                RawSettings { listen: Some("0.0.0.0:80".into()), ..raw() },
+                "setting `listen` cannot be `0.0.0.0:80`",
+            ),
+            (
+                RawSettings { python: vec!["/no/python".into()], ..raw() },
+                "setting `python` cannot be `/no/python`",
+            ),
+            (
+                RawSettings { warm: vec!["os; evil".into()], ..raw() },
+                "setting `warm` cannot be `os; evil`",
+            ),
+        ];
+        for (raw, expected) in cases {
+            let error = Settings::resolve(raw).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}

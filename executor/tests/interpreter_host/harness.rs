@@ -1,0 +1,207 @@
+//! The agent's side of a zygote and its workers, blocking.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use clutch_worker_link::{
+    BatchReport, FailureReport, Frame, FromWorker, FromZygote, PROGRESS_BYTES, ToWorker, ToZygote,
+    ZygoteHello, read_frame_blocking, receive_with_descriptors, send_with_descriptors,
+    write_frame_blocking,
+};
+use rustix::process::{Pid, Signal};
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
+
+/// A running zygote; killed when dropped.
+pub(crate) struct Zygote {
+    pub(crate) process: Child,
+    pub(crate) control: UnixStream,
+    pub(crate) hello: ZygoteHello,
+}
+
+/// A forked worker; killed when dropped.
+pub(crate) struct Worker {
+    pub(crate) pid: Pid,
+    pub(crate) line: UnixStream,
+    stdout: std::io::PipeReader,
+    stderr: std::io::PipeReader,
+}
+
+/// An answer to a batch.
+pub(crate) type Answer = Result<(BatchReport, Vec<u8>), (BatchReport, FailureReport, Vec<u8>)>;
+
+impl Zygote {
+    pub(crate) fn start(warm: &str) -> Self {
+        // Workers are handed to the nearest subreaper when they are forked.
+        let this = Some(rustix::process::getpid());
+        rustix::process::set_child_subreaper(this).unwrap();
+        let python = python();
+        let (control, theirs) = UnixStream::pair().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clutch"));
+        command.arg("zygote").arg("--libpython").arg(libpython(&python));
+        command.arg("--interpreter-library").arg(interpreter_library());
+        command.arg("--python").arg(&python).arg("--warm").arg(warm);
+        command.args(["--max-payload-bytes", &MAX_PAYLOAD_BYTES.to_string()]);
+        command.args(["--agent-pid", &std::process::id().to_string()]);
+        for library in ["OMP", "OPENBLAS", "MKL"] {
+            command.env(format!("{library}_NUM_THREADS"), "1");
+        }
+        let process = command.stdin(OwnedFd::from(theirs)).spawn().unwrap();
+        // The command keeps its copy of the zygote's end.
+        drop(command);
+        control.set_read_timeout(Some(PATIENCE)).unwrap();
+        let FromZygote::Hello(hello) = receive_with_descriptors(&control).unwrap().0 else {
+            panic!("no hello");
+        };
+        Self { process, control, hello }
+    }
+
+    /// Asks for a worker; the answer is still to come.
+    pub(crate) fn order(&self, worker: u64) -> (UnixStream, [std::io::PipeReader; 2]) {
+        let (line, theirs) = UnixStream::pair().unwrap();
+        line.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (stdout, their_stdout) = std::io::pipe().unwrap();
+        let (stderr, their_stderr) = std::io::pipe().unwrap();
+        let flags = rustix::fs::MemfdFlags::CLOEXEC;
+        let page: OwnedFd = rustix::fs::memfd_create("progress", flags).unwrap();
+        rustix::fs::ftruncate(&page, PROGRESS_BYTES as u64).unwrap();
+        let descriptors =
+            [theirs.as_fd(), their_stdout.as_fd(), their_stderr.as_fd(), page.as_fd()];
+        send_with_descriptors(&self.control, &ToZygote::Spawn { worker }, &descriptors).unwrap();
+        (line, [stdout, stderr])
+    }
+
+    pub(crate) fn answer(&self) -> FromZygote {
+        receive_with_descriptors(&self.control).unwrap().0
+    }
+
+    /// Forks a worker and sets it up.
+    pub(crate) fn worker(&self) -> Worker {
+        let mut worker = self.bare_worker();
+        worker.set_up(Vec::new(), 1, b"");
+        worker
+    }
+
+    pub(crate) fn bare_worker(&self) -> Worker {
+        let (line, [stdout, stderr]) = self.order(7);
+        let FromZygote::Spawned { worker: 7, pid } = self.answer() else { panic!("no worker") };
+        let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        Worker { pid, line, stdout, stderr }
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+impl Worker {
+    pub(crate) fn send(&mut self, message: &ToWorker, payload: &[u8]) {
+        write_frame_blocking(&mut self.line, message, payload).unwrap();
+    }
+
+    pub(crate) fn receive(&mut self) -> Frame<FromWorker> {
+        read_frame_blocking(&mut self.line, MAX_PAYLOAD_BYTES).unwrap()
+    }
+
+    pub(crate) fn set_up(
+        &mut self,
+        variables: Vec<(String, String)>,
+        threads: u32,
+        profile: &[u8],
+    ) {
+        self.send(&ToWorker::Setup { variables, threads }, profile);
+        let answer = self.receive();
+        assert_eq!(answer.message, FromWorker::Ready);
+    }
+
+    pub(crate) fn start(&mut self, tasks: &[&str]) {
+        let run =
+            ToWorker::Run { batch: 1, tasks: tasks.len().try_into().unwrap(), nesting_level: 1 };
+        self.send(&run, &batch(tasks));
+    }
+
+    /// Runs a batch of Python expressions.
+    pub(crate) fn run(&mut self, tasks: &[&str]) -> Answer {
+        self.start(tasks);
+        let Frame { message, payload } = self.receive();
+        match message {
+            FromWorker::Done(report) => Ok((report, payload)),
+            FromWorker::Failed(report, failure) => Err((report, failure, payload)),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    /// Runs one expression; its value must be a text.
+    pub(crate) fn text(&mut self, task: &str) -> String {
+        let (_, pickle) = self.run(&[task]).unwrap();
+        // Protocol 5: [ "text" ] is SHORT_BINUNICODE, length, text.
+        let start = pickle.iter().position(|byte| *byte == 0x8c).unwrap() + 2;
+        let length = usize::from(pickle[start - 1]);
+        String::from_utf8(pickle[start..start + length].to_vec()).unwrap()
+    }
+
+    /// Runs one expression that must fail.
+    pub(crate) fn failure(&mut self, task: &str) -> FailureReport {
+        self.run(&[task]).unwrap_err().1
+    }
+
+    /// Waits for the end: exit code or signal, and what was printed.
+    pub(crate) fn end(mut self) -> (Option<i32>, Option<i32>, String, String) {
+        let mut printed = [String::new(), String::new()];
+        self.stdout.read_to_string(&mut printed[0]).unwrap();
+        self.stderr.read_to_string(&mut printed[1]).unwrap();
+        let (_, status) =
+            rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty())
+                .unwrap()
+                .unwrap();
+        let [stdout, stderr] = printed;
+        (status.exit_status(), status.terminating_signal(), stdout, stderr)
+    }
+
+    pub(crate) fn kill(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid, signal).unwrap();
+    }
+}
+
+/// A pickled batch (protocol 0) that evaluates expressions, each in its own
+/// namespace.
+pub(crate) fn batch(expressions: &[&str]) -> Vec<u8> {
+    let mut pickle = String::from("(");
+    for expression in expressions {
+        let text = expression.replace('\\', "\\u005c").replace('\n', "\\u000a");
+        pickle.push_str(&format!("(cbuiltins\neval\n(V{text}\n(dt(dt"));
+    }
+    pickle.push_str("l.");
+    pickle.into_bytes()
+}
+
+fn python() -> PathBuf {
+    let python = std::env::var_os("CLUTCH_TEST_PYTHON");
+    python.expect("set CLUTCH_TEST_PYTHON to a python with numpy, joblib and cloudpickle").into()
+}
+
+fn libpython(python: &PathBuf) -> String {
+    let program = "import sysconfig as s; v = s.get_config_var; \
+                   print(v('LIBDIR') + '/' + v('INSTSONAME'))";
+    let output = Command::new(python).args(["-c", program]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn interpreter_library() -> PathBuf {
+    if let Some(path) = std::env::var_os("CLUTCH_TEST_INTERPRETER_LIBRARY") {
+        return path.into();
+    }
+    let path =
+        PathBuf::from(env!("CARGO_BIN_EXE_clutch")).with_file_name("libclutch_interpreter.so");
+    assert!(path.exists(), "build it first: cargo build -p clutch-interpreter");
+    path
+}

@@ -1,0 +1,204 @@
+//! Bytes that released versions wrote stay readable, with the same meaning.
+//!
+//! One file per message and contract version in `tests/golden`. A released file
+//! is never rewritten: `UPDATE=1` writes those that are missing.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::path::Path;
+
+use bytes::Bytes;
+use clutch_protocol::v1::{self, agent_frame, batch_ended, client_frame, open_session_response};
+use prost::Message;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// Checks that the golden bytes and the message mean each other.
+fn check<M: Message + Default + PartialEq + Debug>(name: &str, message: &M) -> Outcome {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/1.0");
+    let path = directory.join(format!("{name}.bin"));
+    if std::env::var_os("UPDATE").is_some() && !path.exists() {
+        std::fs::create_dir_all(directory)?;
+        std::fs::write(&path, message.encode_to_vec())?;
+    }
+    let golden = std::fs::read(&path)?;
+    assert_eq!(&M::decode(golden.as_slice())?, message, "{name} reads differently");
+    assert_eq!(message.encode_to_vec(), golden, "{name} is written differently");
+    Ok(())
+}
+
+fn environment() -> v1::Environment {
+    v1::Environment {
+        python_version: "3.11.7".to_owned(),
+        implementation: "cpython".to_owned(),
+        executable: "/opt/env/bin/python".to_owned(),
+        cloudpickle_version: "3.1.2".to_owned(),
+        joblib_version: "1.5.0".to_owned(),
+    }
+}
+
+fn protocol() -> v1::ProtocolVersion {
+    v1::ProtocolVersion { major: 1, minor: 0 }
+}
+
+fn failure() -> v1::Failure {
+    v1::Failure {
+        kind: v1::FailureKind::TaskRaised.into(),
+        fault: v1::Fault::Task.into(),
+        message: "task 2 raised ValueError".to_owned(),
+        advice: "read the traceback".to_owned(),
+        task_index: Some(2),
+        signal: Some(11),
+        exit_code: Some(-3),
+        stderr_tail: "Segmentation fault".to_owned(),
+        exception: Some(v1::ExceptionInfo {
+            pickle: Bytes::from_static(b"\x80\x05."),
+            type_name: "ValueError".to_owned(),
+            text: "no".to_owned(),
+            traceback: "Traceback (most recent call last):".to_owned(),
+        }),
+    }
+}
+
+fn part() -> v1::PayloadPart {
+    v1::PayloadPart { batch_id: 1 << 40, data: Bytes::from_static(b"rest") }
+}
+
+#[test]
+fn open_session_request() -> Outcome {
+    check(
+        "open_session_request",
+        &v1::OpenSessionRequest {
+            protocol: Some(protocol()),
+            client_version: "0.1.0".to_owned(),
+            environment: Some(environment()),
+            python: "/opt/env/bin/python".to_owned(),
+            name: "host:123".to_owned(),
+        },
+    )
+}
+
+#[test]
+fn open_session_response() -> Outcome {
+    let opened = v1::SessionOpened {
+        session_id: "5f0c".to_owned(),
+        slots: 8,
+        environment: Some(environment()),
+        protocol: Some(protocol()),
+        agent_version: "0.1.0".to_owned(),
+        host: "node1".to_owned(),
+        max_batch_bytes: 1 << 33,
+        max_open_batches: 10_000,
+    };
+    check(
+        "open_session_response_opened",
+        &v1::OpenSessionResponse { result: Some(open_session_response::Result::Opened(opened)) },
+    )?;
+    let refusal = v1::Refusal {
+        kind: v1::FailureKind::EnvironmentMismatch.into(),
+        message: "driver has 3.12, agent has 3.11".to_owned(),
+        advice: "add a 3.12 environment".to_owned(),
+        available: vec![environment()],
+    };
+    check(
+        "open_session_response_refusal",
+        &v1::OpenSessionResponse { result: Some(open_session_response::Result::Refusal(refusal)) },
+    )
+}
+
+#[test]
+fn client_envelope() -> Outcome {
+    let bodies = [
+        client_frame::Body::DefineProfile(v1::DefineProfile {
+            profile_id: 1,
+            variables: [("OMP_NUM_THREADS".to_owned(), "2".to_owned())].into(),
+            workers: 4,
+            setup: Bytes::from_static(b"\x80\x05}."),
+        }),
+        client_frame::Body::OpenCall(v1::OpenCall {
+            call_id: 2,
+            profile_id: 1,
+            max_running: 3,
+            nesting_level: 1,
+            task_timeout_seconds: 1.5,
+        }),
+        client_frame::Body::SubmitBatch(v1::SubmitBatch {
+            batch_id: 1 << 40,
+            call_id: 2,
+            tasks: 5,
+            payload: Bytes::from_static(b"begin"),
+            payload_bytes: 9,
+        }),
+        client_frame::Body::PayloadPart(part()),
+        client_frame::Body::CloseCall(v1::CloseCall { call_id: 2 }),
+    ];
+    let frames = bodies.map(|body| v1::ClientFrame { body: Some(body) }).into();
+    check("client_envelope", &v1::ClientEnvelope { session_id: "5f0c".to_owned(), frames })
+}
+
+#[test]
+fn agent_envelope() -> Outcome {
+    let ended = |outcome| v1::BatchEnded {
+        batch_id: 1 << 40,
+        outcome: Some(outcome),
+        timings: Some(v1::Timings {
+            queued_at: 1,
+            assigned_at: 2,
+            received_at: 3,
+            unpickled_at: 4,
+            ran_at: 5,
+            pickled_at: 6,
+            ended_at: u64::MAX,
+            task_nanoseconds: vec![1, 300, 70_000],
+        }),
+        usage: Some(v1::Usage { user_nanoseconds: 7, system_nanoseconds: 8, peak_memory_bytes: 9 }),
+        worker_pid: 4242,
+    };
+    let value = v1::Value { payload: Bytes::from_static(b"begin"), payload_bytes: 9 };
+    let bodies = [
+        agent_frame::Body::BatchEnded(ended(batch_ended::Outcome::Value(value))),
+        agent_frame::Body::PayloadPart(part()),
+        agent_frame::Body::BatchEnded(ended(batch_ended::Outcome::Failure(failure()))),
+        agent_frame::Body::Output(v1::Output {
+            pid: 4242,
+            stream: v1::OutputStream::Stderr.into(),
+            data: Bytes::from_static(b"\xffnot text"),
+        }),
+        agent_frame::Body::Capacity(v1::Capacity { slots: 6 }),
+    ];
+    let frames = bodies.map(|body| v1::AgentFrame { body: Some(body) }).into();
+    check("agent_envelope", &v1::AgentEnvelope { frames })
+}
+
+#[test]
+fn get_status() -> Outcome {
+    check("get_status_request", &v1::GetStatusRequest {})?;
+    check(
+        "get_status_response",
+        &v1::GetStatusResponse {
+            protocol: Some(protocol()),
+            agent_version: "0.1.0".to_owned(),
+            pid: 77,
+            host: "node1".to_owned(),
+            slots: 8,
+            environments: vec![v1::EnvironmentStatus {
+                environment: Some(environment()),
+                zygote_pid: 78,
+                warm_modules: vec!["numpy".to_owned(), "joblib".to_owned()],
+                problem: "slow".to_owned(),
+            }],
+            sessions: vec![v1::SessionStatus {
+                name: "host:123".to_owned(),
+                waiting: 2,
+                running: 1,
+            }],
+            workers: vec![v1::WorkerStatus {
+                pid: 79,
+                executable: "/opt/env/bin/python".to_owned(),
+                busy: true,
+                batches: 12,
+            }],
+            draining: true,
+        },
+    )
+}

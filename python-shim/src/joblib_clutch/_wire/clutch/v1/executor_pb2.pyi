@@ -1,0 +1,271 @@
+from joblib_clutch._wire.clutch.v1 import failure_pb2 as _failure_pb2
+from joblib_clutch._wire.clutch.v1 import outcome_pb2 as _outcome_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class OutputStream(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTPUT_STREAM_UNSPECIFIED: _ClassVar[OutputStream]
+    OUTPUT_STREAM_STDOUT: _ClassVar[OutputStream]
+    OUTPUT_STREAM_STDERR: _ClassVar[OutputStream]
+OUTPUT_STREAM_UNSPECIFIED: OutputStream
+OUTPUT_STREAM_STDOUT: OutputStream
+OUTPUT_STREAM_STDERR: OutputStream
+
+class ProtocolVersion(_message.Message):
+    __slots__ = ("major", "minor")
+    MAJOR_FIELD_NUMBER: _ClassVar[int]
+    MINOR_FIELD_NUMBER: _ClassVar[int]
+    major: int
+    minor: int
+    def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
+
+class Environment(_message.Message):
+    __slots__ = ("python_version", "implementation", "executable", "cloudpickle_version", "joblib_version")
+    PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMPLEMENTATION_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
+    CLOUDPICKLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOBLIB_VERSION_FIELD_NUMBER: _ClassVar[int]
+    python_version: str
+    implementation: str
+    executable: str
+    cloudpickle_version: str
+    joblib_version: str
+    def __init__(self, python_version: _Optional[str] = ..., implementation: _Optional[str] = ..., executable: _Optional[str] = ..., cloudpickle_version: _Optional[str] = ..., joblib_version: _Optional[str] = ...) -> None: ...
+
+class OpenSessionRequest(_message.Message):
+    __slots__ = ("protocol", "client_version", "environment", "python", "name")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    protocol: ProtocolVersion
+    client_version: str
+    environment: Environment
+    python: str
+    name: str
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., client_version: _Optional[str] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., python: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class OpenSessionResponse(_message.Message):
+    __slots__ = ("opened", "refusal")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    opened: SessionOpened
+    refusal: Refusal
+    def __init__(self, opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class SessionOpened(_message.Message):
+    __slots__ = ("session_id", "slots", "environment", "protocol", "agent_version", "host", "max_batch_bytes", "max_open_batches")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_OPEN_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    slots: int
+    environment: Environment
+    protocol: ProtocolVersion
+    agent_version: str
+    host: str
+    max_batch_bytes: int
+    max_open_batches: int
+    def __init__(self, session_id: _Optional[str] = ..., slots: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., host: _Optional[str] = ..., max_batch_bytes: _Optional[int] = ..., max_open_batches: _Optional[int] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("kind", "message", "advice", "available")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    kind: _failure_pb2.FailureKind
+    message: str
+    advice: str
+    available: _containers.RepeatedCompositeFieldContainer[Environment]
+    def __init__(self, kind: _Optional[_Union[_failure_pb2.FailureKind, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., available: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ...) -> None: ...
+
+class ClientEnvelope(_message.Message):
+    __slots__ = ("session_id", "frames")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    frames: _containers.RepeatedCompositeFieldContainer[ClientFrame]
+    def __init__(self, session_id: _Optional[str] = ..., frames: _Optional[_Iterable[_Union[ClientFrame, _Mapping]]] = ...) -> None: ...
+
+class ClientFrame(_message.Message):
+    __slots__ = ("define_profile", "open_call", "submit_batch", "payload_part", "close_call")
+    DEFINE_PROFILE_FIELD_NUMBER: _ClassVar[int]
+    OPEN_CALL_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_BATCH_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_PART_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_CALL_FIELD_NUMBER: _ClassVar[int]
+    define_profile: DefineProfile
+    open_call: OpenCall
+    submit_batch: SubmitBatch
+    payload_part: PayloadPart
+    close_call: CloseCall
+    def __init__(self, define_profile: _Optional[_Union[DefineProfile, _Mapping]] = ..., open_call: _Optional[_Union[OpenCall, _Mapping]] = ..., submit_batch: _Optional[_Union[SubmitBatch, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., close_call: _Optional[_Union[CloseCall, _Mapping]] = ...) -> None: ...
+
+class DefineProfile(_message.Message):
+    __slots__ = ("profile_id", "variables", "workers", "setup")
+    class VariablesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    VARIABLES_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    SETUP_FIELD_NUMBER: _ClassVar[int]
+    profile_id: int
+    variables: _containers.ScalarMap[str, str]
+    workers: int
+    setup: bytes
+    def __init__(self, profile_id: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., workers: _Optional[int] = ..., setup: _Optional[bytes] = ...) -> None: ...
+
+class OpenCall(_message.Message):
+    __slots__ = ("call_id", "profile_id", "max_running", "nesting_level", "task_timeout_seconds")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    NESTING_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    TASK_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    call_id: int
+    profile_id: int
+    max_running: int
+    nesting_level: int
+    task_timeout_seconds: float
+    def __init__(self, call_id: _Optional[int] = ..., profile_id: _Optional[int] = ..., max_running: _Optional[int] = ..., nesting_level: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ...) -> None: ...
+
+class SubmitBatch(_message.Message):
+    __slots__ = ("batch_id", "call_id", "tasks", "payload", "payload_bytes")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    batch_id: int
+    call_id: int
+    tasks: int
+    payload: bytes
+    payload_bytes: int
+    def __init__(self, batch_id: _Optional[int] = ..., call_id: _Optional[int] = ..., tasks: _Optional[int] = ..., payload: _Optional[bytes] = ..., payload_bytes: _Optional[int] = ...) -> None: ...
+
+class PayloadPart(_message.Message):
+    __slots__ = ("batch_id", "data")
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    batch_id: int
+    data: bytes
+    def __init__(self, batch_id: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class CloseCall(_message.Message):
+    __slots__ = ("call_id",)
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    call_id: int
+    def __init__(self, call_id: _Optional[int] = ...) -> None: ...
+
+class AgentEnvelope(_message.Message):
+    __slots__ = ("frames",)
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[AgentFrame]
+    def __init__(self, frames: _Optional[_Iterable[_Union[AgentFrame, _Mapping]]] = ...) -> None: ...
+
+class AgentFrame(_message.Message):
+    __slots__ = ("batch_ended", "payload_part", "output", "capacity")
+    BATCH_ENDED_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_PART_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    batch_ended: _outcome_pb2.BatchEnded
+    payload_part: PayloadPart
+    output: Output
+    capacity: Capacity
+    def __init__(self, batch_ended: _Optional[_Union[_outcome_pb2.BatchEnded, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ...) -> None: ...
+
+class Output(_message.Message):
+    __slots__ = ("pid", "stream", "data")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    stream: OutputStream
+    data: bytes
+    def __init__(self, pid: _Optional[int] = ..., stream: _Optional[_Union[OutputStream, str]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Capacity(_message.Message):
+    __slots__ = ("slots",)
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    slots: int
+    def __init__(self, slots: _Optional[int] = ...) -> None: ...
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("protocol", "agent_version", "pid", "host", "slots", "environments", "sessions", "workers", "draining")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    protocol: ProtocolVersion
+    agent_version: str
+    pid: int
+    host: str
+    slots: int
+    environments: _containers.RepeatedCompositeFieldContainer[EnvironmentStatus]
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionStatus]
+    workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
+    draining: bool
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., slots: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[EnvironmentStatus, _Mapping]]] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., draining: bool = ...) -> None: ...
+
+class EnvironmentStatus(_message.Message):
+    __slots__ = ("environment", "zygote_pid", "warm_modules", "problem")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    ZYGOTE_PID_FIELD_NUMBER: _ClassVar[int]
+    WARM_MODULES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    environment: Environment
+    zygote_pid: int
+    warm_modules: _containers.RepeatedScalarFieldContainer[str]
+    problem: str
+    def __init__(self, environment: _Optional[_Union[Environment, _Mapping]] = ..., zygote_pid: _Optional[int] = ..., warm_modules: _Optional[_Iterable[str]] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class SessionStatus(_message.Message):
+    __slots__ = ("name", "waiting", "running")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    waiting: int
+    running: int
+    def __init__(self, name: _Optional[str] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ...) -> None: ...
+
+class WorkerStatus(_message.Message):
+    __slots__ = ("pid", "executable", "busy", "batches")
+    PID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    executable: str
+    busy: bool
+    batches: int
+    def __init__(self, pid: _Optional[int] = ..., executable: _Optional[str] = ..., busy: bool = ..., batches: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,182 @@
+"""What can go wrong, as exceptions.
+
+Every class derives from `ClutchError` and, where Python has a name for the
+same thing, from that too, so ``except TimeoutError`` works as people expect.
+The evidence travels as attributes; those that do not apply are None or empty.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal as signals
+
+try:
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+except ImportError:  # joblib without multiprocessing
+    TerminatedWorkerError = RuntimeError
+
+
+class ClutchError(Exception):
+    """Base of everything that Clutch raises on its own account.
+
+    Parameters
+    ----------
+    message : str
+        What happened, in one sentence.
+    **evidence
+        Any of the attributes below.
+
+    Attributes
+    ----------
+    kind : str
+        Member of the closed list of failures, for example ``"TIME_LIMIT"``.
+    fault : str
+        ``"TASK"``, ``"DRIVER"``, ``"AGENT"``, ``"NOBODY"`` or empty.
+    advice : str
+        What to do about it.
+    task_index : int or None
+        Index of the task in its batch.
+    function : str or None
+        ``repr`` of the task's function.
+    host, pid : str or None, int or None
+        Where it happened.
+    signal, exit_code : int or None
+        What ended the process.
+    stderr_tail : str
+        Last text that the process wrote to its standard error.
+    type_name, remote_traceback : str
+        Type and traceback of the exception on the other side.
+    """
+
+    kind: str = ""
+    fault: str = ""
+    advice: str = ""
+    task_index: int | None = None
+    function: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    signal: int | None = None
+    exit_code: int | None = None
+    stderr_tail: str = ""
+    type_name: str = ""
+    remote_traceback: str = ""
+
+    def __init__(self, message: str = "", **evidence: object) -> None:
+        super().__init__(message)
+        # joblib starts backends while it handles an exception of its own, which
+        # says nothing to the user.
+        self.__suppress_context__ = True
+        for name, value in evidence.items():
+            if name not in ClutchError.__annotations__:
+                raise TypeError(f"unknown evidence {name!r}")
+            # Evidence lives in the instance's dictionary, which every
+            # exception pickles along with its arguments.
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        """Tell what happened, then the evidence, then the advice."""
+        lines = [self._headline()]
+        if self.pid:
+            lines.append(f"  process: {self.pid}" + (f" on {self.host}" if self.host else ""))
+        if self.signal is not None:
+            lines.append(f"  ended by: signal {self.signal}{_signal_name(self.signal)}")
+        if self.exit_code is not None:
+            lines.append(f"  exit code: {self.exit_code}")
+        if self.remote_traceback:
+            lines += ["  remote traceback:", _indented(self.remote_traceback)]
+        if self.stderr_tail:
+            lines += ["  end of its standard error:", _indented(self.stderr_tail)]
+        if self.advice:
+            lines.append(f"  advice: {self.advice}")
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        message = str(self.args[0]) if self.args else type(self).__name__
+        if self.function is None:
+            return message
+        if self.task_index is None:
+            return f"{message} (batch of {self.function})"
+        return f"{message} (task {self.task_index} of its batch: {self.function})"
+
+
+class WorkerCrashedError(ClutchError, TerminatedWorkerError):  # type: ignore[misc]
+    """The worker process died: a signal, ``os._exit``, or a lost link."""
+
+
+class TaskExitedError(ClutchError):
+    """The task asked its interpreter to exit."""
+
+
+class TimeLimitError(ClutchError, TimeoutError):
+    """A task took longer than ``task_timeout`` and was killed."""
+
+
+class MemoryLimitError(ClutchError, MemoryError):
+    """A worker's memory passed its limit and it was killed."""
+
+
+class ResultPickleError(ClutchError, pickle.PicklingError):
+    """The worker could not pickle a result."""
+
+
+class ResultUnpickleError(ClutchError, pickle.UnpicklingError):
+    """The driver could not unpickle a result."""
+
+
+class ArgumentPickleError(ClutchError, pickle.PicklingError):
+    """The driver could not pickle a task."""
+
+
+class ArgumentUnpickleError(ClutchError, pickle.UnpicklingError):
+    """The worker could not unpickle a batch."""
+
+
+class RemoteError(ClutchError):
+    """A task raised an exception that cannot be rebuilt here."""
+
+
+class EnvironmentMismatchError(ClutchError):
+    """The driver and every environment of the agent do not fit together."""
+
+
+class ProtocolMismatchError(ClutchError):
+    """The driver and the agent speak different versions of the contract."""
+
+
+class AgentUnavailableError(ClutchError, ConnectionError):
+    """The agent cannot be started, reached, or was lost."""
+
+
+class AgentDrainingError(AgentUnavailableError):
+    """The agent was asked to stop and takes nothing new."""
+
+
+class WorkerStartError(ClutchError):
+    """The agent could not start a worker."""
+
+
+class InitializerError(ClutchError):
+    """The ``initializer`` raised in a worker."""
+
+
+class QuotaExceededError(ClutchError):
+    """A bound of the agent was passed."""
+
+
+class CallCancelledError(ClutchError):
+    """The call ended before the batch did."""
+
+
+class InternalError(ClutchError):
+    """A defect in Clutch itself."""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f" ({signals.Signals(number).name})"
+    except ValueError:  # real-time signals have no name
+        return ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.rstrip().splitlines())

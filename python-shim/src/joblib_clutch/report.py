@@ -1,0 +1,229 @@
+"""Where the time of a call went.
+
+Instants are on CLOCK_MONOTONIC of the agent's machine, which its workers
+share; they cannot be compared with the driver's clocks. Durations can.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from joblib_clutch._wire.clutch.v1.outcome_pb2 import BatchEnded
+
+MAX_ROWS = 100_000
+_MAX_PRINTED_ROWS = 50
+_NANO = 1e-9
+
+
+@dataclass(frozen=True)
+class Row:
+    """One batch. Durations of phases it did not reach are 0.
+
+    Attributes
+    ----------
+    batch : int
+        Number of the batch in its session.
+    tasks : int
+        Tasks in the batch.
+    pid : int
+        Worker process; 0 when it never reached one.
+    host : str
+        The agent's machine.
+    queued_at_seconds : float
+        When the agent had the whole batch, on its monotonic clock.
+    queued_seconds : float
+        Waited for a worker.
+    transfer_seconds : float
+        Went from the agent to the worker, and its results back.
+    unpickled_seconds : float
+        Was unpickled by the worker.
+    ran_seconds : tuple of float
+        Each task ran, up to and with the one that failed.
+    pickled_seconds : float
+        Its results were pickled.
+    cpu_user_seconds, cpu_system_seconds : float
+        CPU time of the worker.
+    peak_memory_bytes : int
+        Highest resident memory that the worker ever had.
+    outcome : str
+        ``"OK"`` or the kind of failure.
+    """
+
+    batch: int
+    tasks: int
+    pid: int
+    host: str
+    queued_at_seconds: float
+    queued_seconds: float
+    transfer_seconds: float
+    unpickled_seconds: float
+    ran_seconds: tuple[float, ...]
+    pickled_seconds: float
+    cpu_user_seconds: float
+    cpu_system_seconds: float
+    peak_memory_bytes: int
+    outcome: str
+
+
+def row_of(ended: BatchEnded, *, tasks: int, host: str, outcome: str) -> Row:
+    """Turn an outcome's timings into a row.
+
+    Parameters
+    ----------
+    ended : BatchEnded
+        The outcome.
+    tasks : int
+        Tasks in the batch.
+    host : str
+        The agent's machine.
+    outcome : str
+        ``"OK"`` or the kind of failure.
+
+    Returns
+    -------
+    Row
+        The row.
+    """
+    timings, usage = ended.timings, ended.usage
+    return Row(
+        batch=ended.batch_id,
+        tasks=tasks,
+        pid=ended.worker_pid,
+        host=host,
+        queued_at_seconds=timings.queued_at * _NANO,
+        queued_seconds=_between(timings.queued_at, timings.assigned_at),
+        transfer_seconds=_between(timings.assigned_at, timings.received_at)
+        + _between(timings.pickled_at, timings.ended_at),
+        unpickled_seconds=_between(timings.received_at, timings.unpickled_at),
+        ran_seconds=tuple(ran * _NANO for ran in timings.task_nanoseconds),
+        pickled_seconds=_between(timings.ran_at, timings.pickled_at),
+        cpu_user_seconds=usage.user_nanoseconds * _NANO,
+        cpu_system_seconds=usage.system_nanoseconds * _NANO,
+        peak_memory_bytes=usage.peak_memory_bytes,
+        outcome=outcome,
+    )
+
+
+class Report:
+    """The batches of one call, as they end. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: list[Row] = []
+        self._dropped = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        """A copy of the rows so far, in the order in which batches ended."""
+        with self._lock:
+            return list(self._rows)
+
+    def add(self, row: Row) -> None:
+        """Append a row; beyond `MAX_ROWS` it is only counted.
+
+        Parameters
+        ----------
+        row : Row
+            The batch that ended.
+        """
+        with self._lock:
+            if len(self._rows) < MAX_ROWS:
+                self._rows.append(row)
+            else:
+                self._dropped += 1
+
+    def summary(self) -> dict[str, float]:
+        """Add the rows up.
+
+        Returns
+        -------
+        dict
+            Totals; names ending in ``_seconds`` and ``_bytes`` say their unit.
+        """
+        with self._lock:
+            rows, dropped = list(self._rows), self._dropped
+        return {
+            "batches": len(rows) + dropped,
+            "batches_without_row": dropped,
+            "batches_failed": sum(row.outcome != "OK" for row in rows),
+            "tasks": sum(row.tasks for row in rows),
+            "workers": len({(row.host, row.pid) for row in rows if row.pid}),
+            "queued_seconds": sum(row.queued_seconds for row in rows),
+            "transfer_seconds": sum(row.transfer_seconds for row in rows),
+            "unpickled_seconds": sum(row.unpickled_seconds for row in rows),
+            "ran_seconds": sum(sum(row.ran_seconds) for row in rows),
+            "pickled_seconds": sum(row.pickled_seconds for row in rows),
+            "cpu_user_seconds": sum(row.cpu_user_seconds for row in rows),
+            "cpu_system_seconds": sum(row.cpu_system_seconds for row in rows),
+            "peak_memory_bytes": max((r.peak_memory_bytes for r in rows), default=0),
+        }
+
+    def __str__(self) -> str:
+        """Draw a table, durations in milliseconds, and the totals."""
+        rows = self.rows
+        lines = [
+            f"{'batch':>7} {'tasks':>6} {'worker':>8} {'queued':>9} {'transfer':>9}"
+            f" {'unpickle':>9} {'run':>10} {'pickle':>9} {'MiB':>6}  outcome"
+        ]
+        lines += [_line(row) for row in rows[:_MAX_PRINTED_ROWS]]
+        if len(rows) > _MAX_PRINTED_ROWS:
+            lines.append(f"    ... {len(rows) - _MAX_PRINTED_ROWS} more batches")
+        total = self.summary()
+        lines.append(
+            f"{total['tasks']} tasks in {total['batches']} batches on"
+            f" {total['workers']} workers, {total['batches_failed']} failed;"
+            f" ran {total['ran_seconds']:.3f} s, waited {total['queued_seconds']:.3f} s"
+            " (columns in ms)"
+        )
+        return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    def ms(seconds: float) -> str:
+        return f"{seconds * 1e3:.2f}"
+
+    return (
+        f"{row.batch:>7} {row.tasks:>6} {row.pid:>8} {ms(row.queued_seconds):>9}"
+        f" {ms(row.transfer_seconds):>9} {ms(row.unpickled_seconds):>9}"
+        f" {ms(sum(row.ran_seconds)):>10} {ms(row.pickled_seconds):>9}"
+        f" {row.peak_memory_bytes >> 20:>6}  {row.outcome}"
+    )
+
+
+def _between(start: int, end: int) -> float:
+    return (end - start) * _NANO if end > start > 0 else 0.0
+
+
+class _Latest:
+    """Holds the report of the call that finished last."""
+
+    def __init__(self) -> None:
+        self.report: Report | None = None
+
+
+_latest = _Latest()
+
+
+def publish(report: Report) -> None:
+    """Make a report the one that `last_report` returns.
+
+    Parameters
+    ----------
+    report : Report
+        Report of a call that has just finished.
+    """
+    _latest.report = report
+
+
+def last_report() -> Report | None:
+    """Report on the call of this process that finished last.
+
+    Returns
+    -------
+    Report or None
+        None when no call has finished yet.
+    """
+    return _latest.report

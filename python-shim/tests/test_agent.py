@@ -1,0 +1,112 @@
+"""The private agent, with a script in the place of the binary."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from joblib import Parallel, delayed, parallel_config
+
+from joblib_clutch import agent as agent_module
+from joblib_clutch import connections
+from joblib_clutch.agent import PrivateAgent
+from joblib_clutch.exceptions import AgentUnavailableError
+from joblib_clutch.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fake_agent import Conversation, FakeAgent
+
+LISTENS = """
+    import json, os, sys, signal
+    with open(os.environ["STARTS"], "a") as starts:
+        starts.write(" ".join(sys.argv[1:]) + "\\n")
+    print("not the line", flush=True)
+    event = {"event": "ready", "address": os.environ["ADDRESS"], "pid": os.getpid()}
+    print(json.dumps(event), flush=True)
+    signal.pause()
+"""
+
+
+@pytest.fixture
+def binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    def write(source: str) -> None:
+        path = tmp_path / "clutch"
+        path.write_text(f"#!{sys.executable}\n{textwrap.dedent(source)}")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("CLUTCH_BINARY", str(path))
+        monkeypatch.setenv("STARTS", str(tmp_path / "starts"))
+
+    return write
+
+
+def test_an_agent_that_ends_early_is_explained(binary: Callable[[str], None]) -> None:
+    binary("import sys; sys.exit('no room here')")
+    with pytest.raises(AgentUnavailableError, match="no room here") as caught:
+        PrivateAgent(sys.executable)
+    assert caught.value.exit_code == 1
+
+
+def test_a_missing_agent_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLUTCH_BINARY", "/nowhere/clutch")
+    with pytest.raises(AgentUnavailableError, match="/nowhere/clutch"):
+        PrivateAgent(sys.executable)
+
+
+def test_it_starts_once_for_many_threads_and_again_after_its_death(
+    agent: FakeAgent,
+    binary: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    binary(LISTENS)
+    monkeypatch.setenv("ADDRESS", agent.address)
+    barrier = threading.Barrier(8)
+
+    def session(_: int) -> object:
+        barrier.wait()
+        return connections.session_for(Settings())
+
+    with ThreadPoolExecutor(8) as pool:
+        sessions = set(pool.map(session, range(8)))
+    assert len(sessions) == 1
+    (connection,) = connections._registry._connections.values()
+    process = connection._agent._process
+    (first,) = (tmp_path / "starts").read_text().splitlines()
+    assert first.startswith(f"agent --python {sys.executable} --exit-with-parent --warm ")
+    assert "joblib_clutch" in first
+
+    def die(conversation: Conversation, _: object) -> None:
+        process.kill()
+        process.wait()
+        conversation.outgoing.put(None)
+
+    agent.on_batch = die
+    with parallel_config("clutch"), pytest.raises(AgentUnavailableError) as caught:
+        Parallel(n_jobs=2)(delayed(len)("ab") for _ in range(2))
+    assert caught.value.signal == 9
+    agent.on_batch = None
+    with parallel_config("clutch"):
+        assert Parallel(n_jobs=2)(delayed(len)("ab") for _ in range(2)) == [2, 2]
+    assert len((tmp_path / "starts").read_text().splitlines()) == 2
+    (connection,) = connections._registry._connections.values()
+    second = connection._agent._process
+    connections.close_all()
+    assert second.poll() == -15
+
+
+def test_only_public_modules_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ["numpy", "numpy.linalg", "numpy._core", "numpy.a.b.c", "numpy.test.x", "secret"]:
+        monkeypatch.setitem(sys.modules, name, os)
+    warm = agent_module._warm_modules()
+    assert {"joblib", "cloudpickle", "threadpoolctl", "joblib_clutch"} <= set(warm)
+    assert {"numpy", "numpy.linalg"} <= set(warm)
+    assert {"numpy._core", "numpy.a.b.c", "numpy.test.x", "secret"}.isdisjoint(warm)
