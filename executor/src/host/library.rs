@@ -40,7 +40,7 @@ pub(super) fn load(libpython: &Path, host: &Path) -> Result<Entry, HostError> {
     Ok(Entry(*main))
 }
 
-/// Opens a library for the rest of the process's life: CPython cannot be
+/// Opens a library for the rest of the process's life: `CPython` cannot be
 /// unloaded, and its exit handlers run after our last return.
 fn open(path: &Path, flags: c_int) -> Result<ManuallyDrop<Library>, HostError> {
     #[expect(unsafe_code, reason = "loading a library runs its initializers")]

@@ -8,11 +8,16 @@ use super::HostError;
 
 /// Asks the kernel to kill this process when the agent dies.
 pub(super) fn die_with(agent_pid: u32) -> Result<(), HostError> {
+    be_child_of(agent_pid)?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| HostError::Kernel {
         what: "ask to be killed when the agent dies",
         source: error.into(),
     })?;
     // The agent may have died before the request; then nothing will come.
+    be_child_of(agent_pid)
+}
+
+fn be_child_of(agent_pid: u32) -> Result<(), HostError> {
     let found = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
     if found == agent_pid { Ok(()) } else { Err(HostError::Orphan { expected: agent_pid, found }) }
 }

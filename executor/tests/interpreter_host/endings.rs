@@ -130,7 +130,7 @@ fn agent_to_be_killed() {
     for worker in &workers {
         println!("pid {}", worker.pid.as_raw_nonzero());
     }
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_mins(1));
 }
 
 fn is_alive(pid: Pid) -> bool {

@@ -4,6 +4,8 @@
 //! and threadpoolctl, and a built `libclutch_interpreter.so`.
 
 mod endings;
+// The attribute tells clippy that its helpers are test code too.
+#[cfg(test)]
 mod harness;
 mod tasks;
 mod workers;

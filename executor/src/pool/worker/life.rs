@@ -177,15 +177,15 @@ impl Life {
 
     /// The line broke: the worker is dead, or soon will be.
     async fn line_ended(mut self, error: &LinkError) -> Option<Box<BatchOutcome>> {
-        let exit = match timeout(SETTLE, &mut self.process.exit).await {
-            Ok(exit) => exit.unwrap_or(Exit::Signal(libc::SIGKILL)),
+        let patience = if matches!(self.state, State::Leaving) { LEAVE } else { SETTLE };
+        let exit = match timeout(patience, self.process.end()).await {
+            Ok(exit) => exit,
             Err(_) => {
                 tracing::debug!(pid = %self.process.pid, %error, "worker lost its line");
                 self.kill(Intent::LinkLost);
                 self.process.end().await
             }
         };
-        self.process.outputs.drain();
         self.lost(exit)
     }
 

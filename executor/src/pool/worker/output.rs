@@ -53,17 +53,24 @@ impl Outputs {
     /// Cancel safe: what was read is forwarded before the next wait.
     pub(super) async fn forward(&mut self) -> Infallible {
         loop {
-            tokio::select! {
-                () = readable(self.stdout.as_ref()) => self.pump(OutputStream::Stdout),
-                () = readable(self.stderr.as_ref()) => self.pump(OutputStream::Stderr),
-            }
+            let stream = tokio::select! {
+                () = readable(self.stdout.as_ref()) => OutputStream::Stdout,
+                () = readable(self.stderr.as_ref()) => OutputStream::Stderr,
+            };
+            self.pump(stream, pipe::Receiver::try_read);
         }
     }
 
-    /// Forwards everything that was printed so far.
+    /// Forwards everything that was printed so far. Reads the descriptors
+    /// themselves, because tokio may not have noticed yet that there is
+    /// something.
     pub(super) fn drain(&mut self) {
-        self.pump(OutputStream::Stdout);
-        self.pump(OutputStream::Stderr);
+        let read = |pipe: &pipe::Receiver, buffer: &mut [u8]| {
+            rustix::io::retry_on_intr(|| rustix::io::read(pipe.as_fd(), &mut *buffer))
+                .map_err(io::Error::from)
+        };
+        self.pump(OutputStream::Stdout, read);
+        self.pump(OutputStream::Stderr, read);
     }
 
     /// Forgets the evidence of earlier batches.
@@ -75,23 +82,21 @@ impl Outputs {
         self.tail.text()
     }
 
-    /// Reads one pipe until it is empty. Reads the descriptor itself, because
-    /// tokio may not have noticed yet that there is something.
-    fn pump(&mut self, stream: OutputStream) {
+    /// Reads one pipe until it is empty.
+    fn pump(
+        &mut self,
+        stream: OutputStream,
+        read: impl Fn(&pipe::Receiver, &mut [u8]) -> io::Result<usize>,
+    ) {
         let pipe = match stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
         };
         let mut total = 0;
-        while let Some(open) = pipe.as_ref() {
-            let read = match rustix::io::read(open.as_fd(), &mut self.buffer) {
+        while let Some(open) = pipe.as_ref().filter(|_| total < DRAIN_BYTES) {
+            let read = match read(open, &mut self.buffer) {
                 Ok(read) => read,
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(rustix::io::Errno::AGAIN) => {
-                    // Lets tokio know that it must wait again.
-                    open.try_read(&mut []).ok();
-                    return;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => 0,
             };
             if read == 0 {
@@ -105,9 +110,6 @@ impl Outputs {
             // Best effort: a driver that does not keep up loses output, not work.
             self.forward.try_send(Output { pid: self.pid, stream, data }).ok();
             total += read;
-            if total >= DRAIN_BYTES {
-                return;
-            }
         }
     }
 }
