@@ -5,7 +5,7 @@ On Linux the wheel carries two files beside the Python code: the agent
 Neither depends on the Python that builds them, so one wheel serves every Python.
 Elsewhere the wheel is pure Python: a driver without an agent.
 
-``CLUTCH_PREBUILT_DIR`` names a directory that holds the two files already; then
+``CLUTCH_PREBUILT_DIR`` names a directory, by its absolute path, that holds the two files already; then
 Cargo is not called.
 """
 
@@ -32,7 +32,6 @@ RUST_SOURCES = [
     "Cargo.toml",
     "Cargo.lock",
     "rust-toolchain.toml",
-    "README.md",
     "executor",
     "protocol",
 ]
@@ -158,10 +157,7 @@ class SourceDistribution(sdist):
                 shutil.copy2(source, target / name)
 
 
-readme = WORKSPACE / "README.md"
 setup(
     distclass=ClutchDistribution,
-    long_description=readme.read_text(encoding="utf-8") if readme.is_file() else "",
-    long_description_content_type="text/markdown",
     cmdclass={"bdist_wheel": BuildWheel, "build_py": BuildPackage, "sdist": SourceDistribution},
 )

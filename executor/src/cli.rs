@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::error_chain::chain;
 use crate::exit_code::Ending;
 use crate::host::HostOptions;
 use crate::settings::RawSettings;
@@ -82,12 +83,6 @@ pub fn explain(error: &clap::Error) -> Ending {
 
 /// Says on standard error why the process ends, with the causes.
 pub fn complain(error: &dyn std::error::Error) {
-    let mut text = format!("clutch: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!("\n  caused by: {error}"));
-        cause = error.source();
-    }
     // Nobody left to tell when this fails.
-    writeln!(std::io::stderr(), "{text}").ok();
+    writeln!(std::io::stderr(), "clutch: {}", chain(error)).ok();
 }

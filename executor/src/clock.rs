@@ -1,10 +1,10 @@
-//! The one clock: CLOCK_MONOTONIC of this machine, which workers share.
+//! The one clock: `CLOCK_MONOTONIC` of this machine, which workers share.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// An instant on CLOCK_MONOTONIC.
+/// An instant on `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Monotonic {
     nanoseconds: u64,

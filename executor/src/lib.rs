@@ -1,4 +1,4 @@
-//! The Clutch agent: runs joblib batches in forked CPython workers.
+//! The Clutch agent: runs joblib batches in forked Python workers.
 //!
 //! One road through the house: a driver's batch comes in at `service`, is
 //! checked by `session`, waits in `dispatch` until the pure `scheduler` gives
@@ -17,7 +17,9 @@ pub mod scheduler;
 pub mod settings;
 
 mod dispatch;
+mod error_chain;
 mod pool;
+mod random_name;
 mod service;
 mod session;
 mod telemetry;

@@ -46,10 +46,8 @@ impl BuildError {
 
 /// Builds the parts; the address is bound last.
 pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
-    let lifeline = match settings.exit_with_parent {
-        true => Some(Lifeline::to_parent().map_err(BuildError::NoParent)?),
-        false => None,
-    };
+    let lifeline = settings.exit_with_parent.then(Lifeline::to_parent).transpose();
+    let lifeline = lifeline.map_err(BuildError::NoParent)?;
     let environments = settings.pool.pythons.iter().map(|python| probe(python));
     let environments = environments.collect::<Result<_, _>>().map_err(BuildError::Environment)?;
     let binary = std::env::current_exe().map_err(BuildError::NoBinary)?;

@@ -198,7 +198,7 @@ impl Dispatcher {
                     self.deliver(*outcome);
                 }
                 self.registry.workers.remove(&worker);
-                self.worker_exited(worker, start_failure);
+                self.worker_exited(worker, start_failure.as_ref());
             }
         }
     }

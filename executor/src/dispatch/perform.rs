@@ -28,9 +28,9 @@ impl Dispatcher {
 
     /// Tells the scheduler that a worker is gone; a batch that it would have
     /// run fails with the reason why it did not start.
-    pub(super) fn worker_exited(&mut self, worker: WorkerId, start_failure: Option<Failure>) {
+    pub(super) fn worker_exited(&mut self, worker: WorkerId, start_failure: Option<&Failure>) {
         for action in self.scheduler.apply(Event::WorkerExited(worker), Monotonic::now()) {
-            self.perform(action, start_failure.as_ref());
+            self.perform(action, start_failure);
         }
     }
 

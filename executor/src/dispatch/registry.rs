@@ -7,6 +7,7 @@ use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
 use crate::pool::WorkerHandle;
+use crate::random_name::random_name;
 use crate::session::{Batch, CallSettings, Charge, Outbox, Profile};
 
 /// How long an opened session may stay unattached.
@@ -61,7 +62,7 @@ impl Registry {
         environment: usize,
         now: Monotonic,
     ) -> Result<String, Failure> {
-        let token = random_token().map_err(|error| {
+        let token = random_name().map_err(|error| {
             Failure::new(Kind::Internal, format!("no random numbers to be had: {error}"))
         })?;
         self.last_session += 1;
@@ -93,14 +94,4 @@ impl Registry {
         self.calls.retain(|id, _| id.session != session);
         self.batches.retain(|id, _| id.session != session);
     }
-}
-
-fn random_token() -> Result<String, rustix::io::Errno> {
-    let mut bytes = [0; 16];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        filled +=
-            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())?;
-    }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

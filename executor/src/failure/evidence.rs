@@ -20,7 +20,7 @@ pub struct Failure {
     /// Last bytes of the worker's standard error, as text.
     pub stderr_tail: String,
     /// The Python exception.
-    pub exception: Option<RemoteException>,
+    pub exception: Option<Box<RemoteException>>,
 }
 
 /// A Python exception as a worker reported it.

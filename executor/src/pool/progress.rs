@@ -1,4 +1,5 @@
 //! The agent's view of a worker's progress page.
+#![expect(clippy::cast_ptr_alignment, reason = "maps are page-aligned")]
 #![expect(unsafe_code, reason = "shared memory is laid under a type of atomics")]
 
 use std::io;
@@ -31,10 +32,11 @@ impl ProgressPage {
 
     /// What the worker does now.
     pub(super) fn read(&self) -> Option<ProgressReading> {
+        let address = self.map.as_ptr();
         // SAFETY: the map is `PROGRESS_BYTES` long, page-aligned and lives as
         // long as `self`; `Progress` is made of atomics, for which every bit
         // pattern is valid, and the sealed file cannot shrink under it.
-        let page = unsafe { &*self.map.as_ptr().cast::<Progress>() };
+        let page = unsafe { &*address.cast::<Progress>() };
         page.read()
     }
 }

@@ -15,6 +15,7 @@ use clutch_worker_link::{
 use tokio::sync::{oneshot, watch};
 
 use super::PythonEnvironment;
+use crate::error_chain::chain;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{Pid, WorkerId};
 
@@ -240,10 +241,4 @@ fn exchange(
     send_with_descriptors(line, &message, &descriptors.each_ref().map(AsFd::as_fd))?;
     let (answer, _) = receive_with_descriptors(line)?;
     Ok(answer)
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

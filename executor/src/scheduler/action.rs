@@ -3,7 +3,7 @@
 use crate::identifiers::{BatchId, ProfileId, WorkerId};
 
 /// What the scheduler wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Start a worker; answered by `WorkerReady` or `WorkerExited`.
     Spawn {

@@ -3,7 +3,7 @@
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
 /// What the scheduler is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// A driver attached.
     SessionOpened(SessionId),

@@ -3,7 +3,7 @@
 use crate::clock::Monotonic;
 use crate::identifiers::{CallId, ProfileId, SessionId, WorkerId};
 
-use super::state::{Scheduler, WorkerState};
+use super::state::{Call, Scheduler, Worker, WorkerState};
 
 /// What to do for a call whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,30 +29,30 @@ impl Scheduler {
     /// The idle worker with this profile that was idle last: its memory is
     /// the warmest.
     fn idle_worker(&self, profile: ProfileId) -> Option<WorkerId> {
-        let idle = self.workers.iter().filter_map(|(id, worker)| match worker.state {
-            WorkerState::Idle { since } if worker.profile == profile => Some((since, *id)),
-            _ => None,
-        });
-        idle.max().map(|(_, id)| id)
+        let fits = self.idle_workers().filter(|(_, _, worker)| worker.profile == profile);
+        fits.map(|(since, id, _)| (since, id)).max().map(|(_, id)| id)
     }
 
     /// The idle worker, of anybody, that was idle first.
     pub(super) fn longest_idle(&self) -> Option<WorkerId> {
-        let idle = self.workers.iter().filter_map(|(id, worker)| match worker.state {
-            WorkerState::Idle { since } => Some((since, *id)),
-            _ => None,
-        });
-        idle.min().map(|(_, id)| id)
+        self.idle_workers().map(|(since, id, _)| (since, id)).min().map(|(_, id)| id)
     }
 
     /// Idle workers that have not been used for too long.
     pub(super) fn idle_too_long(&self, now: Monotonic) -> Vec<WorkerId> {
-        let too_long = |state| match state {
-            WorkerState::Idle { since } => now.since(since) >= self.options.worker_idle,
-            _ => false,
-        };
-        let workers = self.workers.iter().filter(|(_, worker)| too_long(worker.state));
-        workers.map(|(id, _)| *id).collect()
+        let too_long = |since| now.since(since) >= self.options.worker_idle;
+        let workers = self.idle_workers().filter(|(since, _, _)| too_long(*since));
+        workers.map(|(_, id, _)| id).collect()
+    }
+
+    fn idle_workers(&self) -> impl Iterator<Item = (Monotonic, WorkerId, &Worker)> {
+        self.workers.iter().filter_map(|(id, worker)| {
+            if let WorkerState::Idle { since } = worker.state {
+                Some((since, *id, worker))
+            } else {
+                None
+            }
+        })
     }
 
     /// Whose turn it is, if anybody can use a slot.
@@ -78,7 +78,7 @@ impl Scheduler {
     fn wanted(&self, session: SessionId, profile: ProfileId) -> usize {
         let calls = self.sessions.get(&session).map(|session| session.calls.values());
         let of_profile = calls.into_iter().flatten().filter(|call| call.profile == profile);
-        of_profile.map(|call| call.runnable()).sum()
+        of_profile.map(Call::runnable).sum()
     }
 
     fn starting(&self, profile: ProfileId) -> usize {

@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::random_name::random_name;
 use crate::settings::Address;
 
 /// Connections that may wait to be served.
@@ -57,13 +58,8 @@ pub(crate) fn bind(address: &Address) -> Result<BoundListener, ListenError> {
         Address::Path(path) => bind_path(path),
         Address::Abstract(name) => bind_abstract(name),
         Address::Private => {
-            let mut bytes = [0; 16];
-            let random = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-            let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            match random {
-                Ok(16) => bind_abstract(&format!("clutch-{name}")),
-                _ => Err(refused("unix-abstract:", "there are no random numbers to be had")),
-            }
+            let name = random_name().map_err(|error| refused("unix-abstract:", error))?;
+            bind_abstract(&format!("clutch-{name}"))
         }
     }
 }
@@ -90,7 +86,7 @@ fn bind_path(path: &Path) -> Result<BoundListener, ListenError> {
     Ok(BoundListener { listener, address, _file: Some(file) })
 }
 
-fn refused(address: &str, why: impl ToString) -> ListenError {
+fn refused(address: &str, why: impl std::fmt::Display) -> ListenError {
     ListenError { address: address.to_owned(), why: why.to_string() }
 }
 

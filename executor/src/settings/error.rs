@@ -38,7 +38,7 @@ pub enum SettingsError {
 impl SettingsError {
     pub(crate) fn value(
         key: &'static str,
-        value: impl ToString,
+        value: impl std::fmt::Display,
         reason: impl Into<String>,
     ) -> Self {
         Self::Value { key, value: value.to_string(), reason: reason.into() }

@@ -28,7 +28,7 @@ pub struct RawSettings {
     pub python: Vec<PathBuf>,
 
     /// Modules that each zygote imports ahead, separated by commas. Missing ones are skipped.
-    /// Default: numpy,scipy,sklearn,joblib,cloudpickle,threadpoolctl,joblib_clutch.
+    /// Default: `numpy,scipy,sklearn,joblib,cloudpickle,threadpoolctl,joblib_clutch`.
     #[arg(long, env = "CLUTCH_WARM", value_name = "MODULES", value_delimiter = ',')]
     pub warm: Vec<String>,
 

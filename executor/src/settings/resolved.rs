@@ -1,7 +1,7 @@
 //! Settings as they apply: validated, with defaults, cut into one slice for
 //! each room.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{RawSettings, SettingsError};
@@ -172,20 +172,20 @@ fn address(written: Option<&str>) -> Result<Address, SettingsError> {
 
 fn pythons(written: Vec<PathBuf>) -> Result<Vec<PathBuf>, SettingsError> {
     let written = if written.is_empty() { vec![PathBuf::from("python3")] } else { written };
-    written.into_iter().map(python).collect()
+    written.iter().map(|path| python(path)).collect()
 }
 
 /// The interpreter as an absolute path. Links are kept: a virtual environment
 /// is known by the path of its link.
-fn python(written: PathBuf) -> Result<PathBuf, SettingsError> {
+fn python(written: &Path) -> Result<PathBuf, SettingsError> {
     let on_path = || {
         let folders = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&folders).map(|folder| folder.join(&written)).find(|p| p.is_file())
+        std::env::split_paths(&folders).map(|folder| folder.join(written)).find(|p| p.is_file())
     };
     let found = if written.components().count() == 1 {
         on_path()
     } else {
-        std::path::absolute(&written).ok().filter(|path| path.is_file())
+        std::path::absolute(written).ok().filter(|path| path.is_file())
     };
     found.ok_or_else(|| {
         SettingsError::value("python", written.display(), "there is no such interpreter")

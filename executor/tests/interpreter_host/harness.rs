@@ -34,7 +34,7 @@ pub(crate) struct Worker {
 }
 
 /// An answer to a batch.
-pub(crate) type Answer = Result<(BatchReport, Vec<u8>), (BatchReport, FailureReport, Vec<u8>)>;
+pub(crate) type Answer = Result<(BatchReport, Vec<u8>), Box<(BatchReport, FailureReport, Vec<u8>)>>;
 
 impl Zygote {
     pub(crate) fn start(warm: &str) -> Self {
@@ -135,8 +135,10 @@ impl Worker {
         let Frame { message, payload } = self.receive();
         match message {
             FromWorker::Done(report) => Ok((report, payload)),
-            FromWorker::Failed(report, failure) => Err((report, failure, payload)),
-            other => panic!("unexpected {other:?}"),
+            FromWorker::Failed(report, failure) => Err(Box::new((report, failure, payload))),
+            other @ (FromWorker::Ready | FromWorker::SetupFailed(_)) => {
+                panic!("unexpected {other:?}")
+            }
         }
     }
 
@@ -178,7 +180,7 @@ pub(crate) fn batch(expressions: &[&str]) -> Vec<u8> {
     let mut pickle = String::from("(");
     for expression in expressions {
         let text = expression.replace('\\', "\\u005c").replace('\n', "\\u000a");
-        pickle.push_str(&format!("(cbuiltins\neval\n(V{text}\n(dt(dt"));
+        pickle.extend(["(cbuiltins\neval\n(V", &text, "\n(dt(dt"]);
     }
     pickle.push_str("l.");
     pickle.into_bytes()

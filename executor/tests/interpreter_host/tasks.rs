@@ -30,7 +30,7 @@ fn a_large_payload_travels_both_ways() {
 #[test]
 fn an_exception_is_told_with_its_own_frames_only() {
     let mut worker = Zygote::start("").worker();
-    let (report, failure, pickle) = worker.run(&["1", "1/0", "2"]).unwrap_err();
+    let (report, failure, pickle) = *worker.run(&["1", "1/0", "2"]).unwrap_err();
     assert_eq!((failure.phase, failure.task_index), (Phase::Run, Some(1)));
     assert_eq!(failure.message, "task 1 raised ZeroDivisionError: division by zero");
     assert_eq!(failure.exception.type_name, "ZeroDivisionError");
@@ -69,7 +69,7 @@ fn endless_recursion_is_an_exception_of_bounded_length() {
 #[test]
 fn a_result_that_cannot_be_pickled_is_named() {
     let mut worker = Zygote::start("").worker();
-    let (_, failure, _) = worker.run(&["1", "__import__('threading').Lock()"]).unwrap_err();
+    let (_, failure, _) = *worker.run(&["1", "__import__('threading').Lock()"]).unwrap_err();
     assert_eq!((failure.phase, failure.task_index), (Phase::Pickle, Some(1)));
     let expected = "the result of task 1, of type _thread.lock, cannot be pickled: TypeError:";
     assert!(failure.message.starts_with(expected), "{}", failure.message);
@@ -92,7 +92,7 @@ fn an_exception_that_cannot_be_pickled_or_printed_is_told_as_text() {
     let mut worker = Zygote::start("").worker();
     let program = "exec('class E(Exception):\\n def __reduce__(self): 1/0\\n \
                    def __str__(self): 1/0\\nraise E(3)')";
-    let (_, failure, pickle) = worker.run(&[program]).unwrap_err();
+    let (_, failure, pickle) = *worker.run(&[program]).unwrap_err();
     assert!(pickle.is_empty());
     assert!(failure.exception.type_name.ends_with('E') && failure.exception.text.is_empty());
     assert_eq!(worker.text("'alive'"), "alive");

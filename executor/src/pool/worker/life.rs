@@ -60,7 +60,7 @@ impl Life {
         loop {
             match self.process.next().await {
                 Happening::Frame(Ok(frame)) => {
-                    if let Some((outcome, recycle)) = self.answered(frame, options) {
+                    if let Some((outcome, recycle)) = self.answered(*frame, options) {
                         let outcome = Box::new(outcome);
                         let ended = WorkerEvent::Ended { worker: id, outcome, recycle };
                         // The dispatcher outlives every worker but at the end.
@@ -178,13 +178,12 @@ impl Life {
     /// The line broke: the worker is dead, or soon will be.
     async fn line_ended(mut self, error: &LinkError) -> Option<Box<BatchOutcome>> {
         let patience = if matches!(self.state, State::Leaving) { LEAVE } else { SETTLE };
-        let exit = match timeout(patience, self.process.end()).await {
-            Ok(exit) => exit,
-            Err(_) => {
-                tracing::debug!(pid = %self.process.pid, %error, "worker lost its line");
-                self.kill(Intent::LinkLost);
-                self.process.end().await
-            }
+        let exit = if let Ok(exit) = timeout(patience, self.process.end()).await {
+            exit
+        } else {
+            tracing::debug!(pid = %self.process.pid, %error, "worker lost its line");
+            self.kill(Intent::LinkLost);
+            self.process.end().await
         };
         self.lost(exit)
     }

@@ -79,11 +79,12 @@ pub(super) fn failure(report: FailureReport, pickle: Vec<u8>, stderr_tail: Strin
         Phase::Pickle => Kind::ResultUnpicklable,
     };
     let ExceptionReport { type_name, text, traceback } = report.exception;
+    let exception = RemoteException { pickle: pickle.into(), type_name, text, traceback };
     Failure {
         task_index: report.task_index,
         exit_code: report.exit_code,
         stderr_tail,
-        exception: Some(RemoteException { pickle: pickle.into(), type_name, text, traceback }),
+        exception: Some(Box::new(exception)),
         ..Failure::new(kind, report.message)
     }
 }

@@ -63,7 +63,7 @@ async fn read_one(mut half: OwnedReadHalf, max_payload: u64) -> Read {
 
 /// What can happen to a worker.
 pub(super) enum Happening {
-    Frame(Result<Frame<FromWorker>, LinkError>),
+    Frame(Result<Box<Frame<FromWorker>>, LinkError>),
     /// `None`: the dispatcher is gone.
     Order(Option<Order>),
     Exited(Exit),
@@ -75,7 +75,7 @@ impl Process {
     pub(super) async fn next(&mut self) -> Happening {
         tokio::select! {
             biased;
-            frame = self.reader.next() => Happening::Frame(frame),
+            frame = self.reader.next() => Happening::Frame(frame.map(Box::new)),
             order = self.orders.recv() => Happening::Order(order),
             exit = &mut self.exit => Happening::Exited(known(exit)),
             () = look_time(self.look_at) => Happening::TimeToLook,
