@@ -5,8 +5,8 @@ On Linux the wheel carries two files beside the Python code: the agent
 Neither depends on the Python that builds them, so one wheel serves every Python.
 Elsewhere the wheel is pure Python: a driver without an agent.
 
-``CLUTCH_PREBUILT_DIR`` names a directory, by its absolute path, that holds the two files already; then
-Cargo is not called.
+``CLUTCH_PREBUILT_DIR`` names a directory, by its absolute path, that holds the two
+files already; then Cargo is not called.
 """
 
 import functools

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def batch(batch_id: int, payload: bytes, call_id: int = 1) -> Batch:
     nobody: Any = None
-    return Batch(batch_id, call_id, [len], payload, nobody, nobody)
+    return Batch(call_id, [len], payload, nobody, nobody, batch_id=batch_id)
 
 
 def test_courier_survives_what_it_runs_and_restarts_after_its_end(

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Signal, WaitOptions, WaitStatus, kill_process_group, waitpid};
+use rustix::process::{Signal, WaitOptions, WaitStatus, kill_process_group, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -72,7 +72,7 @@ impl Reaper {
     }
 
     fn collect(&self) {
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let Some(exit) = exit(status) else { continue };
             // Each worker leads a process group: what it left behind goes too.
             kill_process_group(pid, Signal::KILL).ok();

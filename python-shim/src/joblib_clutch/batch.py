@@ -44,8 +44,8 @@ class Batch:
 
     Attributes
     ----------
-    batch_id, call_id : int
-        Names in the session.
+    call_id : int
+        Name of its call in the session.
     functions : list
         The tasks' functions, to name them in messages.
     payload : bytes
@@ -56,15 +56,17 @@ class Batch:
         joblib's; called once with `future`.
     future : BatchFuture
         What joblib holds.
+    batch_id : int
+        Name in the session; 0 until it is submitted.
     """
 
-    batch_id: int
     call_id: int
     functions: list[object]
     payload: bytes
     outcomes: Outcomes
     callback: Callable[[BatchFuture], object]
     future: BatchFuture = field(default_factory=BatchFuture)
+    batch_id: int = 0
 
     @property
     def tasks(self) -> int:

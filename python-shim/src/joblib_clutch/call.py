@@ -111,7 +111,6 @@ class Call:
         """
         session = self._session
         batch = Batch(
-            batch_id=session.next_batch_id() if session is not None else 0,
             call_id=self._call_id,
             functions=[function for function, _, _ in tasks],
             payload=b"",

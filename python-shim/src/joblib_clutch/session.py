@@ -131,23 +131,14 @@ class Session:
             self._outbox.put_control(wire.ClientFrame(open_call=open_call))
         return call_id
 
-    def next_batch_id(self) -> int:
-        """Name a batch.
-
-        Returns
-        -------
-        int
-            A name never used before in this session.
-        """
-        return next(self._ids)
-
     def submit(self, batch: Batch) -> None:
         """Send a batch. Never blocks and never raises.
 
         Parameters
         ----------
         batch : Batch
-            A batch of an open call; its outcome goes to ``batch.outcomes``.
+            A batch of an open call; gets its name here. Its outcome goes to
+            ``batch.outcomes``.
         """
         size = len(batch.payload)
         if size > self._max_batch_bytes:
@@ -164,6 +155,8 @@ class Session:
         with self._lock:
             lost = self._lost
             if lost is None:
+                # Names grow in the order of sending, as the agent demands.
+                batch.batch_id = next(self._ids)
                 self._open[batch.batch_id] = batch
                 self._outbox.put_batch(batch)
         if lost is not None:
