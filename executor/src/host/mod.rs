@@ -6,6 +6,7 @@
 
 mod library;
 mod parent;
+mod signals;
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -89,6 +90,7 @@ pub enum HostError {
 pub fn run(options: &HostOptions) -> Result<i32, HostError> {
     parent::die_with(options.agent_pid)?;
     parent::close_inherited(options.control_fd)?;
+    signals::restore()?;
     let arguments = arguments(options)?;
     let entry = library::load(&options.libpython, &options.interpreter_library)?;
     Ok(entry.call(&arguments))
