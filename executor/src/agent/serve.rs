@@ -3,11 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use clutch_protocol::MAX_MESSAGE_BYTES;
-use clutch_protocol::v1::executor_server::ExecutorServer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
-use tonic::transport::Server;
 
 use super::build::Built;
 use super::lifeline::Lifeline;
@@ -15,17 +12,10 @@ use super::ready;
 use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
 use crate::pool::{Reaper, Zygote};
-use crate::service::{AgentIdentity, Environments, ExecutorService};
+use crate::service::{AgentIdentity, Environments, ExecutorService, serve_grpc};
 
 /// How long workers get to leave at the end.
 const LEAVE: Duration = Duration::from_secs(3);
-
-/// Bytes that one stream may send before they are read.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-
-/// How often a silent connection is asked for a sign of life, and how long the
-/// answer may take.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// Serves until it is asked to stop, and then drains.
 pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
@@ -51,14 +41,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         identity: identity(&built),
         options: built.settings.session,
     };
-    let service = ExecutorServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let server = Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(STREAM_WINDOW_BYTES * 2)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(service)
-        .serve_with_incoming(built.listener.serve()?);
+    let server = serve_grpc(service, built.listener.serve()?);
     ready::tell(&built)?;
     tokio::select! {
         served = server => {

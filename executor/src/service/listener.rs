@@ -23,6 +23,9 @@ const MAX_WAITING: usize = 64;
 /// once would only spin.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// Connections of this process's own user.
+pub(crate) type Connections = ReceiverStream<Result<UnixStream, io::Error>>;
+
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on `{address}`: {why}")]
@@ -95,7 +98,7 @@ impl BoundListener {
     ///
     /// # Errors
     /// When the socket cannot be handed to the runtime.
-    pub(crate) fn serve(&self) -> io::Result<ReceiverStream<Result<UnixStream, io::Error>>> {
+    pub(crate) fn serve(&self) -> io::Result<Connections> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;

@@ -7,7 +7,9 @@ mod encode;
 mod environments;
 mod executor_service;
 mod listener;
+mod server;
 
 pub(crate) use environments::Environments;
 pub(crate) use executor_service::{AgentIdentity, ExecutorService};
 pub(crate) use listener::{BoundListener, ListenError, bind};
+pub(crate) use server::serve_grpc;
