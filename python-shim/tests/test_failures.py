@@ -67,7 +67,7 @@ def test_exceptions_pickle_with_their_evidence(cls: type[errors.ClutchError]) ->
     error = pickle.loads(pickle.dumps(cls("what", signal=9, host="node", pid=3, function="f")))
     assert type(error) is cls
     assert (error.signal, error.host, error.pid, error.advice) == (9, "node", 3, "")
-    assert str(error).startswith("what (batch of f)\n")
+    assert str(error).startswith("what\n  task: one of its batch, f\n")
     assert "SIGKILL" in str(error)
 
 

@@ -37,7 +37,7 @@ pub(super) enum Intent {
 pub(super) fn explain(death: Death) -> Failure {
     let Death { pid, exit, intent, task_index, tasks, task_timeout, stderr_tail } = death;
     let doing = match task_index {
-        Some(index) => format!("while it ran task {index} of {tasks} (counted from 0)"),
+        Some(index) => format!("while it ran task {index} of {tasks}"),
         None => "between tasks".to_owned(),
     };
     let (kind, message) = match intent {
@@ -136,7 +136,7 @@ mod tests {
         let failure = explain(death(Exit::Signal(libc::SIGSEGV), None));
         assert_eq!(
             failure.message,
-            "worker 7 was killed by SIGSEGV (11) while it ran task 2 of 5 (counted from 0)"
+            "worker 7 was killed by SIGSEGV (11) while it ran task 2 of 5"
         );
         assert_eq!((failure.signal, failure.task_index), (Some(libc::SIGSEGV), Some(2)));
         assert_eq!(failure.stderr_tail, "last words");

@@ -75,7 +75,10 @@ class ClutchError(Exception):
 
     def __str__(self) -> str:
         """Tell what happened, then the evidence, then the advice."""
-        lines = [self._headline()]
+        lines = [str(self.args[0]) if self.args else type(self).__name__]
+        if self.function is not None:
+            index = "one of its batch" if self.task_index is None else str(self.task_index)
+            lines.append(f"  task: {index}, {self.function}")
         if self.pid:
             lines.append(f"  process: {self.pid}" + (f" on {self.host}" if self.host else ""))
         if self.signal is not None:
@@ -89,14 +92,6 @@ class ClutchError(Exception):
         if self.advice:
             lines.append(f"  advice: {self.advice}")
         return "\n".join(lines)
-
-    def _headline(self) -> str:
-        message = str(self.args[0]) if self.args else type(self).__name__
-        if self.function is None:
-            return message
-        if self.task_index is None:
-            return f"{message} (batch of {self.function})"
-        return f"{message} (task {self.task_index} of its batch: {self.function})"
 
 
 class WorkerCrashedError(ClutchError, TerminatedWorkerError):  # type: ignore[misc]

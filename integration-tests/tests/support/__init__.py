@@ -1,0 +1,1 @@
+"""What the tests share: real agents, real drivers, and looking at processes."""

@@ -1,0 +1,172 @@
+"""Real agents, started and watched from outside."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import joblib_clutch
+from joblib_clutch import connections
+from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
+from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
+from joblib_clutch.handshake import open_channel
+from support import processes
+from support.waiting import until
+
+LIGHT_WARM = ("cloudpickle", "joblib", "joblib_clutch", "threadpoolctl")
+START_SECONDS = 60
+PARALLEL_WORKERS = 2
+
+_names = itertools.count(1)
+
+
+def binary() -> str:
+    """Return the path of the ``clutch`` program that is tested."""
+    bundled = Path(joblib_clutch.__file__).with_name("_agent") / "clutch"
+    return os.environ.get("CLUTCH_BINARY") or str(bundled)
+
+
+def some_address() -> str:
+    """Make up an address that nobody else uses."""
+    return f"unix-abstract:clutch-test-{os.getpid()}-{next(_names)}-{uuid.uuid4().hex[:8]}"
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """Return our environment without settings of the agent, and with changes."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("CLUTCH_")}
+    return {**kept, "CLUTCH_BINARY": binary(), **changes}
+
+
+class Agent:
+    """One agent process. Use it in a ``with`` block: it is killed at the end.
+
+    Parameters
+    ----------
+    *arguments : str
+        More flags of ``clutch agent``.
+    address : str or None
+        Where to listen; None: somewhere unique.
+    pythons : sequence of str
+        Interpreters to serve; empty: ours.
+    warm : sequence of str
+        Modules to import ahead.
+    environment : dict or None
+        Environment of the agent; None: a clean one.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        address: str | None = None,
+        pythons: tuple[str, ...] = (sys.executable,),
+        warm: tuple[str, ...] = LIGHT_WARM,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.address = address or some_address()
+        command = [binary(), "agent", "--listen", self.address, "--warm", ",".join(warm)]
+        for python in pythons:
+            command += ["--python", python]
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=environment or clean_environment(),
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+        self._lines: list[bytes] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self._ready: dict[str, Any] | None = None
+
+    def __enter__(self) -> "Agent":
+        try:
+            _ = self.ready
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        self._stderr.close()
+        forget(self.address)
+
+    @property
+    def ready(self) -> dict[str, Any]:
+        """The ready line."""
+        if self._ready is None:
+            line = until(
+                lambda: self._lines[0] if self._lines else self.process.poll(),
+                lambda seen: seen is not None,
+                seconds=START_SECONDS,
+                what="the ready line",
+            )
+            assert isinstance(line, bytes), f"exited with {line}: {self.stderr()}"
+            self._ready = json.loads(line)
+        return self._ready
+
+    def stderr(self) -> str:
+        """Return what it wrote to standard error so far."""
+        self._stderr.seek(0)
+        return self._stderr.read().decode()
+
+    def status(self) -> wire.GetStatusResponse:
+        """Ask it what it does."""
+        with open_channel(self.address) as channel:
+            return ExecutorStub(channel).GetStatus(wire.GetStatusRequest(), timeout=5)
+
+    def workers(self) -> list[int]:
+        """Return the ids of its worker processes, as it says."""
+        return [worker.pid for worker in self.status().workers]
+
+    def busy(self) -> list[int]:
+        """Return the ids of its workers that run a batch."""
+        return [worker.pid for worker in self.status().workers if worker.busy]
+
+    def zygotes(self) -> list[int]:
+        """Return the ids of its zygotes, as the kernel says."""
+        return processes.named(processes.children_of(self.pid), "clutch-zygote")
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def exit_code(self, seconds: float = 10) -> int:
+        """Wait for its end."""
+        return self.process.wait(seconds)
+
+    def _read(self) -> None:
+        with self.process.stdout as stream:
+            for line in stream:
+                self._lines.append(line)
+
+
+def forget(address: str) -> None:
+    """End this process's sessions on an agent."""
+    registry = connections._registry
+    for key in [key for key in registry._connections if key[0] == address]:
+        registry._connections.pop(key).close()
+
+
+def run_agent(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``clutch`` with arguments that end it at once."""
+    return subprocess.run(
+        [binary(), *arguments],
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )

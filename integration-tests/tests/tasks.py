@@ -1,0 +1,159 @@
+"""What tests run on agents. Light to import: each worker imports it."""
+
+import collections
+import ctypes
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+def double(number):
+    return 2 * number
+
+
+def pid(*_):
+    return os.getpid()
+
+
+def pid_after(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def parent_pid():
+    return os.getppid()
+
+
+def environment(name):
+    return os.environ.get(name)
+
+
+def wait_for(path, value=None, seconds=30):
+    """Wait until the file exists, then return the value."""
+    deadline = time.monotonic() + seconds
+    while not Path(path).exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} never came")
+        time.sleep(0.005)
+    return value
+
+
+def write_pid_and_sleep(path, seconds=60):
+    """Leave our process id in a file of that name, then sleep."""
+    Path(f"{path}.{os.getpid()}").write_text(str(os.getpid()))
+    time.sleep(seconds)
+
+
+def open_gate(path):
+    Path(path).touch()
+
+
+def burn(seconds):
+    """Keep a core busy for this much CPU time."""
+    begin = time.process_time()
+    while time.process_time() - begin < seconds:
+        pass
+    return os.getpid()
+
+
+def raise_value_error(text, number):
+    raise ValueError(text, number)
+
+
+def raise_error(error):
+    raise error
+
+
+def raise_keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+class OddError(Exception):
+    """Can be pickled, and not rebuilt: `args` are not the constructor's."""
+
+    def __init__(self, name, value):
+        super().__init__(f"{name} is {value}")
+
+
+def raise_odd():
+    raise OddError("x", 3)
+
+
+def raise_unpicklable():
+    error = ValueError("has a lock")
+    error.lock = threading.Lock()
+    raise error
+
+
+def recurse():
+    return recurse()
+
+
+def exit_with(code):
+    sys.exit(code)
+
+
+def exit_hard(code):
+    os._exit(code)
+
+
+def segfault():
+    ctypes.string_at(0)
+
+
+def abort():
+    os.abort()
+
+
+def kill_self():
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def close_descriptors():
+    os.closerange(3, 256)
+    return 5
+
+
+def close_stdout():
+    sys.stdout.close()
+    os.close(1)
+    return 5
+
+
+def hold_the_gil():
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+
+def sleep_long():
+    time.sleep(60)
+
+
+def return_lock():
+    return threading.Lock()
+
+
+class FailsToLoad:
+    """Pickles, and raises when it is unpickled."""
+
+    def __reduce__(self):
+        return _refuse, (os.getpid(),)
+
+
+def _refuse(pid):
+    if os.getpid() != pid:
+        raise LookupError("not in this process")
+    return FailsToLoad()
+
+
+def return_what_fails_to_load():
+    return FailsToLoad()
+
+
+def hold_bytes(count, kept=[]):  # noqa: B006 - remembers between calls, on purpose
+    kept.append(b"x" * count)
+    return os.getpid()
