@@ -87,9 +87,10 @@ fmt: .venv/.stamp ## format everything
 	$(VENV)/bin/ruff format .
 
 .PHONY: generate
-generate: cargo-is-here $(GENERATOR)/.stamp ## rewrite the code generated from protocol/proto
+generate: cargo-is-here $(GENERATOR)/.stamp ## rewrite what is generated from protocol/proto and the settings
 	UPDATE=1 cargo test --locked -p clutch-protocol --test generated_is_current
 	UPDATE=1 cargo test --locked -p clutch-protocol --test golden_messages
+	UPDATE=1 cargo test --locked -p clutch-executor --test settings_reference
 	$(GENERATOR_PY) protocol/generate_python.py
 
 # --- packages -----------------------------------------------------------------

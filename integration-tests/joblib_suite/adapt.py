@@ -50,11 +50,6 @@ RULES = [
         "a script imports joblib_clutch to know the backend by name",
     ),
     Rule(
-        r"from joblib\.externals\.loky import get_reusable_executor",
-        "from worker_processes import get_reusable_executor",
-        "tests compare and stop loky's pool directly; ours is asked the same",
-    ),
-    Rule(
         r"""\((["'])clutch\1, True\)""",
         r"(\1clutch\1, False)",
         "calls from one process share loky's pool and end each other; ours do not",

@@ -1,7 +1,7 @@
 """Fixtures: agents that tests share."""
 
-import multiprocessing
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.agents import Agent
@@ -15,12 +15,6 @@ def shared_agent() -> Iterator[Agent]:
 
 
 @pytest.fixture
-def gate(tmp_path):
+def gate(tmp_path: Path) -> str:
     """Return the path of a file for which tasks wait; see `tasks.wait_for`."""
     return str(tmp_path / "gate")
-
-
-@pytest.fixture(autouse=True)
-def _no_process_is_left_by_the_test() -> Iterator[None]:
-    yield
-    assert multiprocessing.active_children() == []

@@ -42,10 +42,13 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         options: built.settings.session,
     };
     let server = serve_grpc(service, built.listener.serve()?);
+    // On a task of its own it goes on while the agent drains, and whoever asks
+    // for a session then is told why there is none.
+    let mut server = tokio::spawn(server);
     ready::tell(&built)?;
     tokio::select! {
-        served = server => {
-            served.map_err(io::Error::other)?;
+        served = &mut server => {
+            served.map_err(io::Error::other)?.map_err(io::Error::other)?;
             Ok(Ending::Internal)
         }
         () = parent_ended(lifeline) => {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{
     SocketAddr, UnixListener as StdUnixListener, UnixStream as StdUnixStream,
 };
@@ -76,9 +76,12 @@ fn bind_abstract(name: &str) -> Result<BoundListener, ListenError> {
 
 fn bind_path(path: &Path) -> Result<BoundListener, ListenError> {
     let address = format!("unix:{}", path.display());
-    if path.exists() {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
         if StdUnixStream::connect(path).is_ok() {
             return Err(refused(&address, "somebody listens there already"));
+        }
+        if !found.file_type().is_socket() {
+            return Err(refused(&address, "a file that is no socket is there"));
         }
         std::fs::remove_file(path).map_err(|error| refused(&address, error))?;
     }
@@ -145,5 +148,15 @@ mod tests {
         assert!(error.to_string().contains("somebody listens there already"), "{error}");
         drop(bound);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        let error = bind(&Address::Path(path.clone())).unwrap_err();
+        assert!(error.to_string().contains("no socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
     }
 }

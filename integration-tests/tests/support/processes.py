@@ -70,7 +70,7 @@ def descriptors_of(pid: int) -> list[str]:
     found = []
     for link in (_PROC / str(pid) / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(link))
+            found.append(str(link.readlink()))
     return found
 
 

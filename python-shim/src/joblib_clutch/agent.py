@@ -43,7 +43,7 @@ class PrivateAgent:
     """
 
     def __init__(self, python: str) -> None:
-        binary = _find_binary()
+        binary = find_binary()
         command = [binary, "agent", "--python", python, "--exit-with-parent"]
         command += ["--warm", ",".join(_warm_modules())]
         try:
@@ -147,7 +147,7 @@ class PrivateAgent:
                     sys.stderr.write(line.decode(errors="replace"))
 
 
-def _find_binary() -> str:
+def find_binary() -> str:
     configured = os.environ.get("CLUTCH_BINARY")
     if configured:
         return configured

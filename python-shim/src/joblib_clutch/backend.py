@@ -7,6 +7,7 @@ import os
 import queue
 from typing import TYPE_CHECKING, Any
 
+from joblib import parallel as joblib_parallel
 from joblib.parallel import (
     AutoBatchingMixin,
     BatchedCalls,
@@ -57,8 +58,10 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._settings = Settings().merged(options)
-        if _inside_worker():
-            # Inside a task, parallelism that nobody asked for is too much.
+        if _inside_worker() or (nesting_level is not None and _is_default()):
+            # Inside a task, and in every library's Parallel() of a process with
+            # Clutch as joblib's default, nobody asked for parallelism. joblib
+            # gives a level only to what the user did not construct.
             self.default_n_jobs = 1
         self._serves_one_parallel = False
         self._n_jobs = self.default_n_jobs
@@ -145,6 +148,9 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         plan = CallPlan(
             settings=self._settings,
             max_running=0 if self._n_jobs == -1 else self._slots_for(self._n_jobs),
+            # What joblib was told: the one task at a time of n_jobs=-2 on two
+            # slots leaves the other slot's cores alone.
+            workers=0 if self._n_jobs == -1 else self.effective_n_jobs(self._n_jobs),
             nesting_level=(self.nesting_level or 0) + 1,
             inner_max_num_threads=self.inner_max_num_threads,
         )
@@ -239,6 +245,7 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             nesting_level=self.nesting_level,
             inner_max_num_threads=self.inner_max_num_threads,
         )
+        clone.default_n_jobs = self.default_n_jobs
         clone._settings = settings
         clone._serves_one_parallel = True
         return clone
@@ -263,3 +270,7 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
 def _inside_worker() -> bool:
     return os.environ.get("CLUTCH_WORKER") == "1"
+
+
+def _is_default() -> bool:
+    return joblib_parallel.BACKENDS.get(joblib_parallel.DEFAULT_BACKEND) is ClutchBackend

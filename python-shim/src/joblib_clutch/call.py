@@ -41,6 +41,8 @@ class CallPlan:
         The user's options.
     max_running : int
         Batches that may run at once; 0: the agent's slots.
+    workers : int
+        Workers among which the agent divides its cores; 0: its slots.
     nesting_level : int
         Nesting level of joblib calls made inside the tasks.
     inner_max_num_threads : int or None
@@ -49,6 +51,7 @@ class CallPlan:
 
     settings: Settings
     max_running: int
+    workers: int
     nesting_level: int
     inner_max_num_threads: int | None
 
@@ -85,7 +88,7 @@ class Call:
         plan : CallPlan
             What the call asks for.
         """
-        profile = worker_profile(plan.settings, plan.inner_max_num_threads, plan.max_running)
+        profile = worker_profile(plan.settings, plan.inner_max_num_threads, plan.workers)
         self._call_id = session.open_call(
             profile,
             max_running=plan.max_running,
