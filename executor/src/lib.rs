@@ -18,6 +18,7 @@ pub mod settings;
 
 mod dispatch;
 mod error_chain;
+mod machine;
 mod pool;
 mod random_name;
 mod service;

@@ -13,6 +13,7 @@ from support.drivers import Driver
 from support.waiting import Stopwatch, until
 
 from joblib_clutch import exceptions
+from joblib_clutch.session import Session
 
 # Two tasks that say in files that they run, on a private agent or a given one.
 SLEEPERS = """
@@ -151,6 +152,8 @@ def test_sigterm_lets_what_runs_finish_and_takes_nothing_new(gate):
             Parallel(n_jobs=2, backend="clutch", agents=agent.address)(
                 delayed(tasks.pid)() for _ in range(2)
             )
+        with pytest.raises(exceptions.AgentDrainingError, match="refused the session"):
+            Session(agent.address, None, dict)
         tasks.open_gate(gate)
         assert list(results) == [0, 1]
         assert agent.exit_code() == 0

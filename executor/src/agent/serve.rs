@@ -11,6 +11,7 @@ use super::lifeline::Lifeline;
 use super::ready;
 use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
+use crate::machine::host_name;
 use crate::pool::{Reaper, Zygote};
 use crate::service::{AgentIdentity, Environments, ExecutorService, serve_grpc};
 
@@ -95,8 +96,10 @@ async fn parent_ended(lifeline: Option<Lifeline>) {
 }
 
 fn identity(built: &Built) -> AgentIdentity {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    AgentIdentity { host, slots: u32::try_from(built.settings.scheduler.slots).unwrap_or(u32::MAX) }
+    AgentIdentity {
+        host: host_name(),
+        slots: u32::try_from(built.settings.scheduler.slots).unwrap_or(u32::MAX),
+    }
 }
 
 /// The signals that ask an agent to stop.

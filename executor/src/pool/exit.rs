@@ -134,10 +134,7 @@ mod tests {
     #[test]
     fn a_crash_names_signal_task_and_last_words() {
         let failure = explain(death(Exit::Signal(libc::SIGSEGV), None));
-        assert_eq!(
-            failure.message,
-            "worker 7 was killed by SIGSEGV (11) while it ran task 2 of 5"
-        );
+        assert_eq!(failure.message, "worker 7 was killed by SIGSEGV (11) while it ran task 2 of 5");
         assert_eq!((failure.signal, failure.task_index), (Some(libc::SIGSEGV), Some(2)));
         assert_eq!(failure.stderr_tail, "last words");
     }

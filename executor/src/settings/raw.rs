@@ -70,7 +70,8 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_MAX_BATCH_BYTES", value_name = "BYTES")]
     pub max_batch_bytes: Option<u64>,
 
-    /// Bytes that the waiting batches of one session may hold. Default: 34359738368 (32 GiB).
+    /// Bytes that the waiting batches of one session may hold. Default: half of the machine's
+    /// memory.
     #[arg(long, env = "CLUTCH_MAX_SESSION_BYTES", value_name = "BYTES")]
     pub max_session_bytes: Option<u64>,
 

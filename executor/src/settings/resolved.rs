@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{RawSettings, SettingsError};
+use crate::machine;
 use crate::scheduler;
 
 /// Where the agent listens.
@@ -80,6 +81,9 @@ pub struct DrainOptions {
     pub deadline: Duration,
 }
 
+/// For machines that do not tell how much memory they have.
+const DEFAULT_SESSION_BYTES: u64 = 8 << 30;
+
 const DEFAULT_WARM: [&str; 7] =
     ["numpy", "scipy", "sklearn", "joblib", "cloudpickle", "threadpoolctl", "joblib_clutch"];
 
@@ -89,7 +93,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Value`] for the first value out of its range.
     pub fn resolve(raw: RawSettings) -> Result<Self, SettingsError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = machine::cores();
         let slots = at_least("slots", raw.slots.unwrap_or(cores), 1)?;
         let max_workers = raw.max_workers.unwrap_or(slots * 4);
         let max_workers = at_least("max-workers", max_workers, slots + 1)?;
@@ -125,7 +129,9 @@ impl Settings {
                     1,
                 )?,
                 max_batch_bytes,
-                max_session_bytes: raw.max_session_bytes.unwrap_or(32 << 30),
+                max_session_bytes: raw.max_session_bytes.unwrap_or_else(|| {
+                    machine::memory_bytes().map_or(DEFAULT_SESSION_BYTES, |bytes| bytes / 2)
+                }),
             },
             drain: DrainOptions { deadline: seconds("drain-seconds", raw.drain_seconds, 30.0)? },
             exit_with_parent: raw.exit_with_parent,
