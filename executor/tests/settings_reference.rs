@@ -103,7 +103,6 @@ fn the_defaults_are_those_of_the_code() {
         ("max-sessions", session.max_sessions.to_string()),
         ("max-open-batches", session.max_open_batches.to_string()),
         ("max-batch-bytes", session.max_batch_bytes.to_string()),
-        ("max-session-bytes", session.max_session_bytes.to_string()),
         ("drain-seconds", drain.deadline.as_secs_f64().to_string()),
         ("log", format!("`{log}`")),
     ];
