@@ -33,6 +33,14 @@ def environment(name):
     return os.environ.get(name)
 
 
+def set_environment(name, value):
+    os.environ[name] = value
+
+
+def environment_and_pid(name):
+    return os.environ.get(name), os.getpid()
+
+
 def wait_for(path, value=None, seconds=30):
     """Wait until the file exists, then return the value."""
     deadline = time.monotonic() + seconds
@@ -163,4 +171,5 @@ def return_what_fails_to_load():
 
 def hold_bytes(count, kept=[]):  # noqa: B006 - remembers between calls, on purpose
     kept.append(b"x" * count)
+    time.sleep(0.06)  # a worker looks at its memory every 50 ms
     return os.getpid()

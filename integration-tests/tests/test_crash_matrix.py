@@ -295,4 +295,3 @@ def test_the_timeout_of_a_call_kills_its_tasks_and_frees_their_slots(agent, witn
     assert len(victims) == 2
     until(agent.workers, lambda pids: not set(victims) & set(pids), seconds=1)
     check_neighbours(agent, witness, before)
-

@@ -155,7 +155,6 @@ def test_an_agent_with_several_environments_gives_each_driver_its_own():
         assert not has_libpython(agent.pid)
 
 
-
 def test_the_shim_works_with_every_joblib_at_hand():
     folders = [
         folder

@@ -6,7 +6,7 @@ import pytest
 import tasks
 from joblib import Parallel, delayed
 from support import processes
-from support.agents import Agent
+from support.agents import Agent, forget
 from support.waiting import until
 
 import joblib_clutch
@@ -50,8 +50,8 @@ def test_a_worker_that_grew_is_replaced_between_batches():
         assert len(set(steady)) == 1, steady
         growing = run(delayed(tasks.hold_bytes)(20 << 20) for _ in range(9))
         counts = [growing.count(pid) for pid in dict.fromkeys(growing)]
-        assert 3 <= len(counts) <= 4, counts
-        assert max(counts) <= 4, counts
+        # The first worker's measure began before; the others may grow by two tasks.
+        assert counts == [3, 4, 2], counts
 
 
 def test_another_initializer_gets_other_workers(shared_agent):
@@ -62,10 +62,10 @@ def test_another_initializer_gets_other_workers(shared_agent):
             2,
             backend="clutch",
             agents=shared_agent.address,
-            initializer=os.environ.__setitem__,
-            initargs=("CLUTCH_TEST_VALUE", value),
+            initializer=tasks.set_environment,
+            initargs=("TEST_VALUE", value),
         )
-        got = run(delayed(lambda: (os.environ.get("CLUTCH_TEST_VALUE"), os.getpid()))() for _ in "ab")
+        got = run(delayed(tasks.environment_and_pid)("TEST_VALUE") for _ in range(4))
         return {value for value, _ in got}, {pid for _, pid in got}
 
     first, second, again = variable("1"), variable("2"), variable("1")
@@ -73,7 +73,7 @@ def test_another_initializer_gets_other_workers(shared_agent):
     assert not first[1] & second[1]
     assert not (first[1] | second[1]) & plain
     without = Parallel(2, backend="clutch", agents=shared_agent.address)
-    assert without(delayed(tasks.environment)("CLUTCH_TEST_VALUE") for _ in "ab") == [None, None]
+    assert without(delayed(tasks.environment)("TEST_VALUE") for _ in range(2)) == [None, None]
 
 
 def test_the_initializer_runs_once_in_each_worker(shared_agent, tmp_path):

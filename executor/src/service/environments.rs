@@ -39,21 +39,21 @@ impl Environments {
         })
     }
 
-    /// Waits for an environment's zygote, and checks what must fit besides.
-    pub(super) async fn ready(&self, index: usize) -> Result<v1::Environment, Failure> {
+    /// Waits for an environment's zygote, and checks that its packages
+    /// understand what the driver's send.
+    pub(super) async fn ready(
+        &self,
+        index: usize,
+        driver: &v1::Environment,
+    ) -> Result<v1::Environment, Failure> {
         let Some((environment, zygote)) = self.served.get(index) else {
             return Err(Failure::new(Kind::Internal, "an environment that is not there"));
         };
         match zygote.started().await {
-            ZygoteState::Ready { hello, .. } if hello.cloudpickle_version.is_empty() => {
-                let executable = environment.executable.display();
-                let message = format!(
-                    "`{executable}` has no cloudpickle; install it there: {executable} -m pip \
-                     install cloudpickle joblib"
-                );
-                Err(Failure::new(Kind::EnvironmentMismatch, message))
+            state @ ZygoteState::Ready { .. } => {
+                let environment = describe(environment, &state);
+                fits(driver, &environment).map(|()| environment)
             }
-            state @ ZygoteState::Ready { .. } => Ok(describe(environment, &state)),
             ZygoteState::Failed(why) => Err(Failure::new(Kind::WorkerStartFailed, why)),
             ZygoteState::Starting => {
                 Err(Failure::new(Kind::Internal, "a zygote that started and did not"))
@@ -110,6 +110,43 @@ fn describe(environment: &PythonEnvironment, state: &ZygoteState) -> v1::Environ
     }
 }
 
+/// Checks what crosses the border in pickles. cloudpickle's functions are
+/// rebuilt by the same major version only; joblib itself runs the nested calls.
+fn fits(driver: &v1::Environment, agent: &v1::Environment) -> Result<(), Failure> {
+    let refused = |what: String, install: String| {
+        let python = &agent.executable;
+        let message = format!("{what}; install it there: {python} -m pip install '{install}'");
+        Err(Failure::new(Kind::EnvironmentMismatch, message))
+    };
+    let (ours, theirs) = (&agent.cloudpickle_version, &driver.cloudpickle_version);
+    let executable = &agent.executable;
+    if ours.is_empty() {
+        return refused(
+            format!("the driver has cloudpickle {theirs} and `{executable}` has none"),
+            format!("cloudpickle=={theirs}"),
+        );
+    }
+    if major_version(ours) != major_version(theirs) {
+        return refused(
+            format!("the driver has cloudpickle {theirs} and `{executable}` has {ours}"),
+            format!("cloudpickle=={theirs}"),
+        );
+    }
+    if agent.joblib_version.is_empty() {
+        let theirs = &driver.joblib_version;
+        return refused(
+            format!("the driver has joblib {theirs} and `{executable}` has none"),
+            format!("joblib=={theirs}"),
+        );
+    }
+    Ok(())
+}
+
+/// `3` of `3.1.2`.
+fn major_version(version: &str) -> &str {
+    version.split('.').next().unwrap_or(version)
+}
+
 /// `3.11` of `3.11.7`.
 fn minor_version(version: &str) -> &str {
     let mut dots = version.match_indices('.').map(|(at, _)| at);
@@ -119,6 +156,32 @@ fn minor_version(version: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn environment(cloudpickle: &str, joblib: &str) -> v1::Environment {
+        v1::Environment {
+            executable: "/there/python".to_owned(),
+            cloudpickle_version: cloudpickle.to_owned(),
+            joblib_version: joblib.to_owned(),
+            ..v1::Environment::default()
+        }
+    }
+
+    #[test]
+    fn packages_that_cannot_read_each_other_are_refused_with_what_to_install() {
+        let driver = environment("3.1.2", "1.6.0");
+        assert_eq!(fits(&driver, &environment("3.0.0", "1.3.2")), Ok(()));
+        let cases = [
+            (environment("", "1.6.0"), "'cloudpickle==3.1.2'"),
+            (environment("2.2.1", "1.6.0"), "'cloudpickle==3.1.2'"),
+            (environment("3.1.2", ""), "'joblib==1.6.0'"),
+        ];
+        for (agent, install) in cases {
+            let failure = fits(&driver, &agent).unwrap_err();
+            assert_eq!(failure.kind, Kind::EnvironmentMismatch);
+            let command = format!("/there/python -m pip install {install}");
+            assert!(failure.message.contains(&command), "{}", failure.message);
+        }
+    }
 
     #[test]
     fn the_minor_version_is_what_must_be_equal() {

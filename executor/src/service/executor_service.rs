@@ -36,7 +36,7 @@ impl ExecutorService {
             return Err(Failure::new(Kind::EnvironmentMismatch, message));
         };
         let index = self.environments.choose(&driver, &request.python)?;
-        let environment = self.environments.ready(index).await?;
+        let environment = self.environments.ready(index, &driver).await?;
         let session_id = self.dispatch.open(request.name, index).await?;
         Ok(v1::SessionOpened {
             session_id,

@@ -1,0 +1,54 @@
+"""The examples of the documentation run, and say what they promise."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.agents import clean_environment
+
+EXAMPLES = Path(__file__).parents[2] / "docs/examples"
+
+# What must appear in each example's output.
+PROMISES = {
+    "explain_a_crash": [
+        r"^what: worker \d+ was killed by SIGSEGV \(11\) while it ran task \d+ of \d+",
+        r"^function: <function step at ",
+        r"^process: \d+ on ",
+        r"^signal: SIGSEGV$",
+        r"^exit code: None$",
+        r'^ +File ".*explain_a_crash\.py", line \d+ in step$',
+        r"^advice: .",
+        r"^\[0, 1, 2\]$",
+    ],
+    "grid_search_with_time_limit": [
+        r"^without scaling: task \d+ ran longer than its limit of 3 s",
+        r"^with scaling: \{'svc__C': .*\}, accuracy 0\.9\d+$",
+    ],
+    "stream_results": [
+        r"^1: seed \d+ gave [+-]\d",
+        r"gave \+[1-9]",
+        r"^\d{1,2} of 1000 tasks reported back$",
+    ],
+}
+
+
+def test_every_example_is_run():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == PROMISES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(PROMISES))
+def test_the_example_keeps_its_promise(name, tmp_path):
+    ran = subprocess.run(
+        [sys.executable, EXAMPLES / f"{name}.py"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    missing = [p for p in PROMISES[name] if not re.search(p, ran.stdout, re.MULTILINE)]
+    assert missing == [], ran.stdout
