@@ -48,7 +48,7 @@ def run(prepared: Prepared, keyword: str) -> Outcome:
     }
     command = [python, "-m", "pytest", "-p", "plugin", "-p", "no:cacheprovider"]
     command += ["--rootdir", folder, "--counts", counts, "--timeout", str(TEST_TIMEOUT_SECONDS)]
-    command += ["-q", "-rfE", "--durations=10", "-k", keyword, "test_parallel.py"]
+    command += ["-q", "-rfEs", "--durations=10", "-k", keyword, "test_parallel.py"]
     begin = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.run(

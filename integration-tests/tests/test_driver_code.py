@@ -47,6 +47,9 @@ def test_classes_and_functions_of_a_script_travel():
         def helper():
             return 5
 
+        def limit():
+            return LIMIT
+
         def fails():
             raise ScriptError("of the script")
 
@@ -56,12 +59,13 @@ def test_classes_and_functions_of_a_script_travel():
             run(delayed(fails)() for _ in range(3))
         except ScriptError as error:
             say(error=str(error), cause=str(error.__cause__))
+        limits = [run(delayed(limit)() for _ in range(4))]
         LIMIT = 3
-        later = run(delayed(Point(1).moved)() for _ in range(2))
+        limits.append(run(delayed(limit)() for _ in range(4)))
         say(
             equal=points == [Point(6), Point(10)],
             same_enum=points[0].colour is Colour.RED,
-            later=[point.x for point in later],
+            limits=limits,
         )
         """
     )
@@ -69,7 +73,7 @@ def test_classes_and_functions_of_a_script_travel():
     assert facts["same_enum"]
     assert facts["error"] == "of the script"
     assert "in fails" in facts["cause"]
-    assert facts["later"] == [3, 3], "a worker kept an old value of a global of the script"
+    assert facts["limits"] == [[10] * 4, [3] * 4], "a worker kept a global of the script"
 
 
 def test_a_script_needs_no_guard_around_its_main_part(tmp_path):

@@ -3,6 +3,8 @@
 import platform
 import sys
 
+import cloudpickle
+import joblib
 import pytest
 import tasks
 from joblib import Parallel, delayed
@@ -50,7 +52,12 @@ def ask(agent, **fields):
     request = wire.OpenSessionRequest(
         protocol=wire.ProtocolVersion(major=PROTOCOL_MAJOR, minor=PROTOCOL_MINOR),
         client_version="9.8.7",
-        environment=wire.Environment(python_version=OWN, implementation="cpython"),
+        environment=wire.Environment(
+            python_version=OWN,
+            implementation="cpython",
+            cloudpickle_version=cloudpickle.__version__,
+            joblib_version=joblib.__version__,
+        ),
     )
     request.MergeFrom(wire.OpenSessionRequest(**fields))
     with open_channel(agent.address) as channel:
@@ -101,6 +108,7 @@ def test_a_later_minor_version_of_the_protocol_is_welcome(shared_agent):
     [
         ({"python_version": "3.99.1"}, "the driver runs cpython 3.99.1"),
         ({"implementation": "pypy"}, f"the driver runs pypy {OWN}"),
+        ({"cloudpickle_version": "99.1"}, "the driver has cloudpickle 99.1 and"),
     ],
 )
 def test_a_driver_of_another_python_is_told_what_there_is(shared_agent, driver, named):

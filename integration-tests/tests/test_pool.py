@@ -7,6 +7,7 @@ import tasks
 from joblib import Parallel, delayed
 from support import processes
 from support.agents import Agent, forget
+from support.drivers import run_script
 from support.waiting import until
 
 import joblib_clutch
@@ -98,7 +99,7 @@ def test_random_numbers_differ_between_workers():
         import numpy as np
 
         time.sleep(seconds)
-        return os.getpid(), random.random(), float(np.random.rand()), os.urandom(4)  # noqa: NPY002
+        return os.getpid(), random.random(), float(np.random.rand()), os.urandom(4)
 
     with Agent("--slots", "3", warm=("cloudpickle", "joblib", "numpy.random")) as agent:
         run = Parallel(3, backend="clutch", agents=agent.address, batch_size=1)
@@ -131,7 +132,6 @@ def test_50_000_tasks_through_one_session_leave_no_trace_in_the_agent():
 def test_workers_die_with_their_session_and_descriptors_return():
     with Agent("--slots", "2") as agent:
         before = len(processes.descriptors_of(agent.pid))
-        from support.agents import forget
 
         for _ in range(5):
             assert len(pids(agent)) == 2
@@ -144,3 +144,23 @@ def test_workers_die_with_their_session_and_descriptors_return():
             what="descriptors as before",
         )
         assert processes.named(processes.children_of(agent.pid), "clutch-worker") == []
+
+
+def test_the_driver_does_not_grow_with_the_number_of_its_calls(shared_agent):
+    facts = run_script(
+        """
+        import threading
+        run = Parallel(n_jobs=2, backend="clutch", agents=sys.argv[1])
+
+        def measure(calls):
+            for _ in range(calls):
+                run(delayed(abs)(i) for i in range(4))
+            return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+        measure(20)
+        say(before=measure(1), after=measure(300))
+        """,
+        shared_agent.address,
+    )
+    assert facts["after"][0] <= facts["before"][0], facts
+    assert facts["after"][1] <= facts["before"][1] + 2, facts

@@ -1,5 +1,6 @@
 """The report: where the time went."""
 
+import itertools
 import os
 import platform
 
@@ -73,7 +74,7 @@ def test_phases_follow_each_other(rows):
         by_worker.setdefault(row.pid, []).append((begin, begin + length))
     for spans in by_worker.values():
         spans.sort()
-        for (_, end), (begin, _) in zip(spans, spans[1:], strict=False):
+        for (_, end), (begin, _) in itertools.pairwise(spans):
             assert begin >= end - 0.005, "one worker ran two batches at once"
 
 

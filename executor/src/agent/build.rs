@@ -68,6 +68,6 @@ fn zygote_options(pool: &PoolOptions, binary: PathBuf) -> Result<ZygoteOptions, 
         warm: pool.warm.clone(),
         start: pool.start,
         max_batch_bytes: pool.max_batch_bytes,
-        max_waiting: pool.slots * 4 + 16,
+        max_waiting: pool.max_slots * 4 + 16,
     })
 }

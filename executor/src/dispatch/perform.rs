@@ -70,8 +70,9 @@ impl Dispatcher {
             return;
         };
         let pool = &self.options.pool;
-        let slots = u32::try_from(pool.slots).unwrap_or(u32::MAX);
-        let at_once = profile.workers.map_or(slots, |workers| workers.min(slots)).max(1);
+        let [slots, max_slots] =
+            [pool.slots, pool.max_slots].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        let at_once = profile.workers.map_or(slots, |workers| workers.min(max_slots)).max(1);
         let cores = u32::try_from(pool.cores).unwrap_or(u32::MAX);
         let handle = start_worker(WorkerStart {
             id: worker,

@@ -136,10 +136,10 @@ impl Keeper {
     fn fork(&mut self, worker: WorkerId, descriptors: &[OwnedFd; 4]) -> Result<Pid, Failure> {
         // A zygote that died, or may not fork, is replaced once for a request.
         for _ in 0..2 {
-            let Some(line) = self.line.as_ref() else {
+            if self.line.is_none() {
                 self.revive();
-                continue;
-            };
+            }
+            let Some(line) = self.line.as_ref() else { break };
             match exchange(line, worker, descriptors) {
                 Ok(FromZygote::Spawned { pid, .. }) => return Ok(Pid(pid)),
                 Ok(FromZygote::Refused { reason, unsafe_to_fork: true, .. }) => {

@@ -17,7 +17,15 @@ pub(super) enum Turn {
 impl Scheduler {
     pub(super) fn free_slots(&self) -> usize {
         let held = self.workers.values().filter(|worker| worker.state.holds_a_slot()).count();
-        self.options.slots.saturating_sub(held)
+        self.slots().saturating_sub(held)
+    }
+
+    /// Slots now. The extra ones of a call that asks for more are everybody's:
+    /// kept for it, they would let it starve the others.
+    pub(super) fn slots(&self) -> usize {
+        let calls = self.sessions.values().flat_map(|session| session.calls.values());
+        let widest = calls.filter_map(|call| call.max_running).max().unwrap_or(0);
+        (widest as usize).clamp(self.options.slots, self.options.max_slots)
     }
 
     fn slots_of(&self, session: SessionId) -> usize {

@@ -11,6 +11,8 @@ use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 pub struct Options {
     /// Batches that run at once. At least 1.
     pub slots: usize,
+    /// The same, while a call asks for more than `slots`. At least `slots`.
+    pub max_slots: usize,
     /// Worker processes alive at once, idle ones included. More than `slots`.
     pub max_workers: usize,
     /// How long an idle worker is kept.

@@ -14,7 +14,7 @@ struct World {
 impl World {
     fn with_slots(slots: usize) -> Self {
         let worker_idle = Duration::from_secs(10);
-        let options = Options { slots, max_workers: slots * 2, worker_idle };
+        let options = Options { slots, max_slots: slots, max_workers: slots * 2, worker_idle };
         Self { scheduler: Scheduler::new(options), now: 0 }
     }
 
@@ -100,6 +100,24 @@ fn a_call_runs_no_more_at_once_than_it_asked_for() {
     assert_eq!(world.submit(1, 2), []);
     assert_eq!(world.ready(1), [run(1, 1, 1)]);
     assert_eq!(world.ended(1), [run(1, 1, 2)]);
+}
+
+#[test]
+fn a_call_that_asks_for_more_than_the_slots_adds_some_while_it_is_open() {
+    let mut world = World::with_slots(1);
+    world.scheduler.options.max_slots = 3;
+    world.client(1, Some(9));
+    world.client(2, None);
+    assert_eq!(world.submit(1, 1), [spawn(1, 1)]);
+    assert_eq!(world.submit(1, 2), [spawn(2, 1)]);
+    assert_eq!(world.submit(2, 1), [spawn(3, 2)]);
+    assert_eq!(world.submit(1, 3), []);
+    assert_eq!(world.ready(3), [run(3, 2, 1)]);
+    assert_eq!(world.submit(2, 2), []);
+    world.on(Event::CallClosed(call(1)));
+    assert_eq!(world.ready(1), []);
+    assert_eq!(world.ready(2), []);
+    assert_eq!(world.ended(3), [run(3, 2, 2)]);
 }
 
 #[test]

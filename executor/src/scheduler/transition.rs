@@ -51,7 +51,7 @@ impl Scheduler {
                     actions.push(Action::Run { worker, batch });
                 }
                 Turn::Spawn { call, profile } => {
-                    if self.workers.len() >= self.options.max_workers {
+                    if self.workers.len() >= self.options.max_workers.max(self.slots()) {
                         let Some(victim) = self.longest_idle() else { return };
                         self.retire(victim, actions);
                     }

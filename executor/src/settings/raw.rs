@@ -36,6 +36,11 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_SLOTS", value_name = "COUNT")]
     pub slots: Option<usize>,
 
+    /// Batches that run at once while a call asks for more than the slots, by joblib's `n_jobs`;
+    /// as many workers are alive then. Default: the slots.
+    #[arg(long, env = "CLUTCH_MAX_SLOTS", value_name = "COUNT")]
+    pub max_slots: Option<usize>,
+
     /// Worker processes alive at once, idle ones included. More than the slots. Default: four
     /// times the slots.
     #[arg(long, env = "CLUTCH_MAX_WORKERS", value_name = "COUNT")]
@@ -126,6 +131,7 @@ impl RawSettings {
             python: if self.python.is_empty() { file.python } else { self.python },
             warm: list(self.warm, file.warm),
             slots: self.slots.or(file.slots),
+            max_slots: self.max_slots.or(file.max_slots),
             max_workers: self.max_workers.or(file.max_workers),
             worker_idle_seconds: self.worker_idle_seconds.or(file.worker_idle_seconds),
             worker_max_batches: self.worker_max_batches.or(file.worker_max_batches),

@@ -59,6 +59,8 @@ pub struct PoolOptions {
     pub cores: usize,
     /// Batches that run at once.
     pub slots: usize,
+    /// The same, while a call asks for more.
+    pub max_slots: usize,
 }
 
 /// For the room `session`.
@@ -95,6 +97,7 @@ impl Settings {
     pub fn resolve(raw: RawSettings) -> Result<Self, SettingsError> {
         let cores = machine::cores();
         let slots = at_least("slots", raw.slots.unwrap_or(cores), 1)?;
+        let max_slots = raw.max_slots.unwrap_or(slots).max(slots);
         let max_workers = raw.max_workers.unwrap_or(slots * 4);
         let max_workers = at_least("max-workers", max_workers, slots + 1)?;
         let max_batch_bytes = raw.max_batch_bytes.unwrap_or(16 << 30);
@@ -106,6 +109,7 @@ impl Settings {
             address: address(raw.listen.as_deref())?,
             scheduler: scheduler::Options {
                 slots,
+                max_slots,
                 max_workers,
                 worker_idle: seconds("worker-idle-seconds", raw.worker_idle_seconds, 300.0)?,
             },
@@ -120,6 +124,7 @@ impl Settings {
                 max_batch_bytes,
                 cores,
                 slots,
+                max_slots,
             },
             session: SessionOptions {
                 max_sessions: at_least("max-sessions", raw.max_sessions.unwrap_or(256), 1)?,
@@ -211,6 +216,15 @@ mod tests {
         let settings = Settings::resolve(raw()).unwrap();
         assert_eq!(settings.address, Address::Private);
         assert_eq!(settings.scheduler.slots, settings.pool.cores);
+    }
+
+    #[test]
+    fn a_call_may_ask_for_the_slots_at_least() {
+        let most = |max_slots| {
+            let settings = RawSettings { slots: Some(2), max_slots, ..raw() };
+            Settings::resolve(settings).unwrap().scheduler.max_slots
+        };
+        assert_eq!([None, Some(1), Some(9)].map(most), [2, 2, 9]);
     }
 
     #[test]

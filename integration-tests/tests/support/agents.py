@@ -9,28 +9,25 @@ import sys
 import tempfile
 import threading
 import uuid
-from pathlib import Path
 from typing import Any
 
-import joblib_clutch
 from joblib_clutch import connections
 from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
 from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
+from joblib_clutch.agent import find_binary
 from joblib_clutch.handshake import open_channel
 from support import processes
 from support.waiting import until
 
 LIGHT_WARM = ("cloudpickle", "joblib", "joblib_clutch", "threadpoolctl")
 START_SECONDS = 60
-PARALLEL_WORKERS = 2
 
 _names = itertools.count(1)
 
 
 def binary() -> str:
     """Return the path of the ``clutch`` program that is tested."""
-    bundled = Path(joblib_clutch.__file__).with_name("_agent") / "clutch"
-    return os.environ.get("CLUTCH_BINARY") or str(bundled)
+    return find_binary()
 
 
 def some_address() -> str:

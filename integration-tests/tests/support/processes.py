@@ -65,6 +65,12 @@ def resident_bytes(pid: int) -> int:
     return int(_read(pid, "statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def private_bytes(pid: int) -> int:
+    """Return the memory that the process shares with nobody."""
+    lines = _read(pid, "smaps_rollup").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
+
+
 def descriptors_of(pid: int) -> list[str]:
     """Return what the process's descriptors point to."""
     found = []

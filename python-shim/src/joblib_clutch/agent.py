@@ -21,6 +21,7 @@ _START_TIMEOUT_SECONDS = 60
 _STOP_TIMEOUT_SECONDS = 2
 _LAST_WORDS_TIMEOUT_SECONDS = 2
 _STDERR_TAIL_BYTES = 64 << 10
+_MAX_SLOTS = 256
 
 _ALWAYS_WARM = ("cloudpickle", "joblib", "joblib_clutch", "threadpoolctl")
 _WARM_WHEN_IMPORTED = frozenset({"numpy", "pandas", "scipy", "sklearn"})
@@ -46,6 +47,8 @@ class PrivateAgent:
         binary = find_binary()
         command = [binary, "agent", "--python", python, "--exit-with-parent"]
         command += ["--warm", ",".join(_warm_modules())]
+        # The machine is the driver's own: n_jobs may exceed its CPUs, as in joblib.
+        command += ["--max-slots", str(_MAX_SLOTS)]
         try:
             # No shell, and the user names the binary.
             self._process = subprocess.Popen(  # noqa: S603
@@ -148,6 +151,18 @@ class PrivateAgent:
 
 
 def find_binary() -> str:
+    """Find the ``clutch`` program.
+
+    Returns
+    -------
+    str
+        Its path: ``CLUTCH_BINARY``, else the one of this installation.
+
+    Raises
+    ------
+    AgentUnavailableError
+        There is none.
+    """
     configured = os.environ.get("CLUTCH_BINARY")
     if configured:
         return configured
