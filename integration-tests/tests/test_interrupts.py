@@ -178,7 +178,7 @@ def test_a_second_signal_kills_what_runs(gate):
         until(lambda: agent.status().draining)
         agent.signal(signal.SIGINT)
         assert agent.exit_code() == 75
-        with pytest.raises(exceptions.AgentUnavailableError):
+        with pytest.raises(exceptions.AgentDrainingError, match="was killed while it ran"):
             list(results)
         until(
             lambda: [p for p in family if processes.is_alive(p)],
@@ -194,5 +194,5 @@ def test_what_runs_at_the_drain_deadline_is_killed(gate):
             agent.signal(signal.SIGTERM)
             assert agent.exit_code() == 75
         assert 0.3 <= watch.seconds < 3
-        with pytest.raises(exceptions.AgentUnavailableError):
+        with pytest.raises(exceptions.AgentDrainingError, match="was killed while it ran"):
             list(results)

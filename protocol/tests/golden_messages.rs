@@ -81,6 +81,7 @@ fn open_session_request() -> Outcome {
 #[test]
 fn open_session_response() -> Outcome {
     let opened = v1::SessionOpened {
+        max_session_bytes: 7,
         session_id: "5f0c".to_owned(),
         slots: 8,
         environment: Some(environment()),
@@ -95,6 +96,7 @@ fn open_session_response() -> Outcome {
         &v1::OpenSessionResponse { result: Some(open_session_response::Result::Opened(opened)) },
     )?;
     let refusal = v1::Refusal {
+        fault: v1::Fault::Driver.into(),
         kind: v1::FailureKind::EnvironmentMismatch.into(),
         message: "driver has 3.12, agent has 3.11".to_owned(),
         advice: "add a 3.12 environment".to_owned(),

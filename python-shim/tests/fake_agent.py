@@ -90,6 +90,7 @@ class FakeAgent(services.ExecutorServicer):
                 host="fakehost",
                 max_batch_bytes=self.max_batch_bytes,
                 max_open_batches=self.max_open_batches,
+                max_session_bytes=1 << 30,
             )
         )
 

@@ -81,7 +81,7 @@ def test_it_starts_once_for_many_threads_and_again_after_its_death(
     (connection,) = connections._registry._connections.values()
     process = connection._agent._process
     (first,) = (tmp_path / "starts").read_text().splitlines()
-    assert first.startswith(f"agent --python {sys.executable} --exit-with-parent --warm ")
+    assert first.startswith("agent --listen private --exit-with-parent --python ")
     assert "joblib_clutch" in first
 
     def die(conversation: Conversation, _: object) -> None:

@@ -253,6 +253,7 @@ def test_refusal_lists_what_there_is(start_agent: Callable[..., FakeAgent]) -> N
     agent = start_agent(
         refusal=wire.Refusal(
             kind=failure_pb2.FAILURE_KIND_ENVIRONMENT_MISMATCH,
+            fault=failure_pb2.FAULT_DRIVER,
             message="no 3.9 here",
             advice="use another",
             available=[wire.Environment(python_version="3.12.1", executable="/opt/py")],

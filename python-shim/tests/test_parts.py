@@ -53,7 +53,7 @@ def test_courier_survives_what_it_runs_and_restarts_after_its_end(
 
 
 def test_outbox_coalesces_small_batches_and_splits_large_ones() -> None:
-    outbox = Outbox(max_open_batches=10)
+    outbox = Outbox(max_open_batches=10, max_open_bytes=1 << 30)
     for batch_id in (1, 2, 3):
         outbox.put_batch(batch(batch_id, b"x" * 10))
     outbox.put_batch(batch(4, b"y" * (2 * PART_BYTES + 5)))
@@ -71,15 +71,34 @@ def test_outbox_coalesces_small_batches_and_splits_large_ones() -> None:
 
 
 def test_outbox_withdraws_what_waits_for_room() -> None:
-    outbox = Outbox(max_open_batches=1)
+    outbox = Outbox(max_open_batches=1, max_open_bytes=1 << 30)
     for batch_id, call_id in ((1, 1), (2, 1), (3, 2)):
         outbox.put_batch(batch(batch_id, b"", call_id))
     stream = outbox.envelopes("s")
     next(stream)
     assert [f.submit_batch.batch_id for f in next(stream).frames] == [1]
     assert [b.batch_id for b in outbox.withdraw(1)] == [2]
-    outbox.batch_ended()
+    outbox.batch_ended(1)
     assert [f.submit_batch.batch_id for f in next(stream).frames] == [3]
+
+
+def test_outbox_holds_back_what_is_over_the_sessions_bytes() -> None:
+    outbox = Outbox(max_open_batches=10, max_open_bytes=15)
+    for batch_id in (1, 2, 3):
+        outbox.put_batch(batch(batch_id, b"x" * 10))
+    stream = outbox.envelopes("s")
+    next(stream)
+    for batch_id in (1, 2, 3):
+        assert [f.submit_batch.batch_id for f in next(stream).frames] == [batch_id]
+        outbox.batch_ended(batch_id)
+
+
+def test_outbox_sends_a_batch_that_is_alone_whatever_its_size() -> None:
+    outbox = Outbox(max_open_batches=10, max_open_bytes=5)
+    outbox.put_batch(batch(1, b"x" * 10))
+    stream = outbox.envelopes("s")
+    next(stream)
+    assert [f.submit_batch.batch_id for f in next(stream).frames] == [1]
 
 
 def test_inbox_refuses_what_the_contract_does_not_allow() -> None:

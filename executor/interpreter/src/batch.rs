@@ -95,11 +95,11 @@ impl Batch<'_> {
         }
         // Sending it would end the line, and the worker with it.
         let message = format!(
-            "the results take {length} bytes pickled, at most {} are allowed",
+            "the pickled results take {length} bytes; `max-batch-bytes` allows {}",
             self.max_result_bytes
         );
         let exception = clutch_worker_link::ExceptionReport::default();
-        let phase = Phase::Pickle;
+        let phase = Phase::TooLarge;
         let report = FailureReport { phase, task_index: None, message, exit_code: None, exception };
         Err(Failure { report: Box::new(report), pickle: None })
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::build::Built;
@@ -17,6 +18,9 @@ use crate::service::{AgentIdentity, Environments, ExecutorService, serve_grpc};
 
 /// How long workers get to leave at the end.
 const LEAVE: Duration = Duration::from_secs(3);
+
+/// How long drivers get to take their last outcomes.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves until it is asked to stop, and then drains.
 pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
@@ -42,46 +46,50 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         identity: identity(&built),
         options: built.settings.session,
     };
-    let server = serve_grpc(service, built.listener.serve()?);
+    let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
     // for a session then is told why there is none.
-    let mut server = tokio::spawn(server);
+    let mut server = tokio::spawn(serve_grpc(service, built.listener.serve()?, stopped));
     ready::tell(&built)?;
-    tokio::select! {
+    let ending = tokio::select! {
         served = &mut server => {
             served.map_err(io::Error::other)?.map_err(io::Error::other)?;
-            Ok(Ending::Internal)
+            return Ok(Ending::Internal);
         }
         () = parent_ended(lifeline) => {
             tracing::info!("the parent process has ended");
-            leave(&dispatch).await;
-            Ok(Ending::Done)
+            Ending::Done
         }
         () = signals.next() => {
-            let ending = drain(&dispatch, built.settings.drain.deadline, &mut signals).await;
-            leave(&dispatch).await;
-            Ok(ending)
+            drain(&dispatch, built.settings.drain.deadline, &mut signals).await
         }
-    }
-}
-
-/// Lets what runs finish, until the deadline or a second signal.
-async fn drain(dispatch: &DispatchHandle, deadline: Duration, signals: &mut Signals) -> Ending {
-    tracing::info!(?deadline, "draining");
-    tokio::select! {
-        drained = timeout(deadline, dispatch.drain()) => match drained {
-            Ok(()) => Ending::Done,
-            Err(_) => Ending::Killed,
-        },
-        () = signals.next() => Ending::Killed,
-    }
-}
-
-/// Ends every session and waits for the workers to be gone.
-async fn leave(dispatch: &DispatchHandle) {
+    };
     if timeout(LEAVE, dispatch.end_sessions()).await.is_err() {
         tracing::warn!("workers remain; they die with this process");
     }
+    // The server may be ending for a reason of its own.
+    stop.send(()).ok();
+    if timeout(FAREWELL, server).await.is_err() {
+        tracing::debug!("a driver did not take its last outcomes");
+    }
+    Ok(ending)
+}
+
+/// Lets what runs finish, until the deadline or a second signal; then kills it,
+/// and lets the outcomes that say so go home.
+async fn drain(dispatch: &DispatchHandle, deadline: Duration, signals: &mut Signals) -> Ending {
+    tracing::info!(?deadline, "draining");
+    tokio::select! {
+        drained = timeout(deadline, dispatch.drain()) => if drained.is_ok() {
+            return Ending::Done;
+        },
+        () = signals.next() => {}
+    }
+    dispatch.stop_all().await;
+    if timeout(LEAVE, dispatch.drain()).await.is_err() {
+        tracing::warn!("a worker does not die");
+    }
+    Ending::Killed
 }
 
 async fn parent_ended(lifeline: Option<Lifeline>) {

@@ -106,6 +106,7 @@ impl Dispatcher {
                 self.draining.get_or_insert_default().push(answer);
                 self.apply(Event::Drain);
             }
+            Message::StopAll => self.apply(Event::StopAll),
             Message::EndSessions(answer) => {
                 self.ending.push(answer);
                 for session in self.registry.sessions.keys().copied().collect::<Vec<_>>() {

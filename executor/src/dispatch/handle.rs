@@ -49,6 +49,11 @@ impl DispatchHandle {
         self.ask(Message::Drain).await;
     }
 
+    /// Kills what runs; each batch still gets its outcome.
+    pub(crate) async fn stop_all(&self) {
+        self.tell(Message::StopAll).await;
+    }
+
     /// Ends every session: what runs is killed, what idles leaves; resolves
     /// when no worker is left.
     pub(crate) async fn end_sessions(&self) {

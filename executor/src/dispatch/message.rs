@@ -25,6 +25,8 @@ pub(super) enum Message {
     Snapshot(oneshot::Sender<AgentSnapshot>),
     /// Take nothing new; answered when nothing runs any more.
     Drain(oneshot::Sender<()>),
+    /// Kill what runs.
+    StopAll,
     /// End every session; answered when no worker is left.
     EndSessions(oneshot::Sender<()>),
 }

@@ -48,7 +48,7 @@ pub(crate) enum ZygoteState {
         /// What it said of itself.
         hello: ZygoteHello,
     },
-    /// It did not start; the next request tries again.
+    /// It did not start; whoever needs it next tries again.
     Failed(String),
 }
 
@@ -59,10 +59,15 @@ pub(crate) struct Zygote {
     state: watch::Receiver<ZygoteState>,
 }
 
-struct Request {
-    worker: WorkerId,
-    descriptors: [OwnedFd; 4],
-    answer: oneshot::Sender<Result<Pid, Failure>>,
+enum Request {
+    /// Start again, if it is not running.
+    Revive,
+    /// Fork a worker.
+    Fork {
+        worker: WorkerId,
+        descriptors: [OwnedFd; 4],
+        answer: oneshot::Sender<Result<Pid, Failure>>,
+    },
 }
 
 impl Zygote {
@@ -88,9 +93,16 @@ impl Zygote {
         self.state.borrow().clone()
     }
 
-    /// Resolves when it has started, one way or the other.
+    /// Resolves when it has started, one way or the other. One that failed
+    /// before is tried again first.
     pub(crate) async fn started(&self) -> ZygoteState {
         let mut state = self.state.clone();
+        if matches!(*state.borrow_and_update(), ZygoteState::Failed(_)) {
+            // When requests wait already, they revive it.
+            self.requests.try_send(Request::Revive).ok();
+            // Seen again only when it starts: the keeper says so first.
+            state.changed().await.ok();
+        }
         let started = state.wait_for(|state| !matches!(state, ZygoteState::Starting)).await;
         started.map_or_else(
             |_| ZygoteState::Failed("its keeper has ended".to_owned()),
@@ -108,7 +120,7 @@ impl Zygote {
         descriptors: [OwnedFd; 4],
     ) -> Result<Pid, Failure> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { worker, descriptors, answer };
+        let request = Request::Fork { worker, descriptors, answer };
         let failed = |why: &str| Failure::new(Kind::WorkerStartFailed, why);
         self.requests.try_send(request).map_err(|_| failed("too many workers start at once"))?;
         answered.await.unwrap_or_else(|_| Err(failed("the zygote's keeper has ended")))
@@ -127,9 +139,16 @@ impl Keeper {
     fn serve(mut self, requests: &crossbeam_channel::Receiver<Request>) {
         self.revive();
         while let Ok(request) = requests.recv() {
-            let answer = self.fork(request.worker, &request.descriptors);
-            // Whoever asked may be gone; then the worker finds its line closed.
-            request.answer.send(answer).ok();
+            match request {
+                Request::Revive if self.line.is_none() => self.revive(),
+                Request::Revive => {}
+                Request::Fork { worker, descriptors, answer } => {
+                    let forked = self.fork(worker, &descriptors);
+                    // Whoever asked may be gone; then the worker finds its line
+                    // closed.
+                    answer.send(forked).ok();
+                }
+            }
         }
     }
 
@@ -210,13 +229,30 @@ impl Keeper {
         let child = command.spawn()?;
         drop(command);
         ours.set_read_timeout(Some(self.options.start))?;
-        let (hello, _) = receive_with_descriptors::<FromZygote>(&ours)?;
+        let (hello, _) =
+            receive_with_descriptors::<FromZygote>(&ours).map_err(|error| self.too_late(error))?;
         ours.set_read_timeout(None)?;
         match hello {
             FromZygote::Hello(hello) => Ok((ours, Pid(child.id()), hello)),
             FromZygote::Spawned { .. } | FromZygote::Refused { .. } => {
                 Err(std::io::Error::other("it answered before it said hello").into())
             }
+        }
+    }
+
+    /// A read that ran into its deadline says no more than `try again`.
+    fn too_late(&self, error: LinkError) -> LinkError {
+        match error {
+            LinkError::Io(ref io) if io.kind() == std::io::ErrorKind::WouldBlock => {
+                let seconds = self.options.start.as_secs_f64();
+                let why = format!("it was not ready within `start-seconds` = {seconds}");
+                std::io::Error::new(std::io::ErrorKind::TimedOut, why).into()
+            }
+            LinkError::Closed => std::io::Error::other("it ended while it started").into(),
+            LinkError::Io(_)
+            | LinkError::Header(_)
+            | LinkError::TooLong { .. }
+            | LinkError::Descriptors { .. } => error,
         }
     }
 }

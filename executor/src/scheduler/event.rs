@@ -42,4 +42,6 @@ pub enum Event {
     Tick,
     /// The agent takes nothing new.
     Drain,
+    /// The agent's patience is over: what runs is killed.
+    StopAll,
 }

@@ -224,6 +224,21 @@ fn an_idle_worker_of_another_session_makes_room_when_there_are_too_many() {
 }
 
 #[test]
+fn an_agent_out_of_patience_kills_what_runs() {
+    let mut world = World::with_slots(2);
+    world.client(1, None);
+    world.submit(1, 1);
+    world.submit(1, 2);
+    world.ready(1);
+    world.on(Event::Drain);
+    let ending = StopReason::AgentEnding;
+    assert_eq!(world.on(Event::StopAll), [stop(1, ending), stop(2, ending)]);
+    assert_eq!(world.on(Event::WorkerExited(WorkerId(1))), []);
+    assert_eq!(world.on(Event::WorkerExited(WorkerId(2))), []);
+    assert!(world.scheduler.is_quiet());
+}
+
+#[test]
 fn a_draining_agent_finishes_what_runs_and_turns_away_the_rest() {
     let mut world = World::with_slots(1);
     world.client(1, None);

@@ -34,6 +34,7 @@ impl Scheduler {
                 }
             }
             Event::Drain => self.drain(&mut actions),
+            Event::StopAll => self.stop_all(&mut actions),
         }
         self.fill(&mut actions);
         actions
@@ -191,6 +192,14 @@ impl Scheduler {
     fn forget_running(&mut self, call: CallId) {
         if let Some(call) = self.call_mut(call) {
             call.running = call.running.saturating_sub(1);
+        }
+    }
+
+    fn stop_all(&mut self, actions: &mut Vec<Action>) {
+        let active = |state| matches!(state, WorkerState::Starting | WorkerState::Busy { .. });
+        let workers = self.workers.iter().filter(|(_, worker)| active(worker.state));
+        for worker in workers.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.stop(worker, StopReason::AgentEnding, actions);
         }
     }
 

@@ -32,13 +32,15 @@ pub(super) async fn attach(
     })?;
     let Lease { session, quota, outbox } = lease;
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
-    tokio::spawn(write(outbox, envelopes.clone()));
+    let mut writing = tokio::spawn(write(outbox, envelopes.clone()));
     let inbox = Inbox::new(session, quota);
     tokio::spawn(async move {
         let reading = read(&dispatch, session, inbox, first, stream);
         let ended = tokio::select! {
             ended = reading => ended,
             () = envelopes.closed() => Ok(()),
+            // The agent closed the session, and everything was said.
+            _ = &mut writing => Ok(()),
         };
         dispatch.detached(session).await;
         if let Err(status) = ended {

@@ -133,7 +133,7 @@ pub(super) const fn kind(kind: Kind) -> v1::FailureKind {
     }
 }
 
-const fn fault(fault: Fault) -> v1::Fault {
+pub(super) const fn fault(fault: Fault) -> v1::Fault {
     match fault {
         Fault::Task => v1::Fault::Task,
         Fault::Driver => v1::Fault::Driver,

@@ -46,6 +46,7 @@ impl ExecutorService {
             agent_version: VERSION.to_owned(),
             host: self.identity.host.clone(),
             max_batch_bytes: self.options.max_batch_bytes,
+            max_session_bytes: self.options.max_session_bytes,
             max_open_batches: u32::try_from(self.options.max_open_batches).unwrap_or(u32::MAX),
         })
     }
@@ -63,6 +64,7 @@ impl Executor for ExecutorService {
             Ok(opened) => v1::open_session_response::Result::Opened(opened),
             Err(failure) => v1::open_session_response::Result::Refusal(v1::Refusal {
                 kind: encode::kind(failure.kind).into(),
+                fault: encode::fault(failure.kind.fault()).into(),
                 message: failure.message,
                 advice: failure.kind.advice().to_owned(),
                 available: self.environments.describe(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clutch_protocol::MAX_MESSAGE_BYTES;
 use clutch_protocol::v1::executor_server::ExecutorServer;
+use tokio::sync::oneshot;
 use tonic::transport::Server;
 
 use super::executor_service::ExecutorService;
@@ -18,10 +19,12 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the answer to that may take.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves the connections for ever.
+/// Serves the connections until told to stop, and then until each has been told
+/// everything.
 pub(crate) async fn serve_grpc(
     service: ExecutorService,
     connections: Connections,
+    stop: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
     let service = ExecutorServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
@@ -30,6 +33,9 @@ pub(crate) async fn serve_grpc(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(service)
-        .serve_with_incoming(connections)
+        .serve_with_incoming_shutdown(connections, async {
+            // A teller that is gone means the same.
+            stop.await.ok();
+        })
         .await
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 
 use super::SettingsError;
@@ -17,8 +18,9 @@ pub struct RawSettings {
     #[serde(skip)]
     pub settings: Option<PathBuf>,
 
-    /// Address to listen on: `unix:/absolute/path`, or `unix-abstract:NAME`, which leaves no file
-    /// behind. Default: an abstract address with an unguessable name, told in the ready line.
+    /// Address to listen on: `unix:/absolute/path`, `unix-abstract:NAME`, which leaves no file
+    /// behind, or `private`: an abstract address with an unguessable name, told in the ready line.
+    /// Default: `private`.
     #[arg(long, env = "CLUTCH_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
 
@@ -85,7 +87,7 @@ pub struct RawSettings {
     pub drain_seconds: Option<f64>,
 
     /// End as soon as the process that started the agent ends, however it ends.
-    #[arg(long, env = "CLUTCH_EXIT_WITH_PARENT")]
+    #[arg(long, env = "CLUTCH_EXIT_WITH_PARENT", value_parser = BoolishValueParser::new())]
     pub exit_with_parent: bool,
 
     /// The interpreter host library. Default: `libclutch_interpreter.so` beside the binary.

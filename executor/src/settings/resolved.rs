@@ -168,16 +168,17 @@ fn module(name: String) -> Result<String, SettingsError> {
 }
 
 fn address(written: Option<&str>) -> Result<Address, SettingsError> {
-    let Some(written) = written else { return Ok(Address::Private) };
+    let written = written.unwrap_or("private");
     let refused = |reason| Err(SettingsError::value("listen", written, reason));
     match written.split_once(':') {
+        None if written == "private" => Ok(Address::Private),
         Some(("unix", path)) if path.starts_with('/') => Ok(Address::Path(path.into())),
         Some(("unix", _)) => refused("the path must be absolute"),
         Some(("unix-abstract", name)) if !name.is_empty() && name.len() < 100 => {
             Ok(Address::Abstract(name.to_owned()))
         }
         Some(("unix-abstract", _)) => refused("the name must have 1 to 99 bytes"),
-        _ => refused("expected `unix:/absolute/path` or `unix-abstract:NAME`"),
+        _ => refused("expected `unix:/absolute/path`, `unix-abstract:NAME` or `private`"),
     }
 }
 

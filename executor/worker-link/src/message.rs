@@ -138,6 +138,8 @@ pub enum Phase {
     Exit,
     /// Pickling the results.
     Pickle,
+    /// The pickled results are over the agent's bound.
+    TooLarge,
 }
 
 /// A failure that Python reported; a dead worker reports nothing.

@@ -21,6 +21,7 @@ from support.waiting import until
 
 LIGHT_WARM = ("cloudpickle", "joblib", "joblib_clutch", "threadpoolctl")
 START_SECONDS = 60
+_LEAVE_SECONDS = 5
 
 _names = itertools.count(1)
 
@@ -42,7 +43,7 @@ def clean_environment(**changes: str) -> dict[str, str]:
 
 
 class Agent:
-    """One agent process. Use it in a ``with`` block: it is killed at the end.
+    """One agent process. Use it in a ``with`` block: it is ended at the end.
 
     Parameters
     ----------
@@ -94,11 +95,16 @@ class Agent:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
+        # Politely first: workers that are told to leave tidy up after themselves.
+        forget(self.address)
+        self.process.terminate()
+        try:
+            self.process.wait(_LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._reader.join()
         self._stderr.close()
-        forget(self.address)
 
     @property
     def ready(self) -> dict[str, Any]:

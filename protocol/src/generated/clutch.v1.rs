@@ -358,6 +358,9 @@ pub struct SessionOpened {
     /// Most batches that the session may have submitted and not yet seen ended.
     #[prost(uint32, tag = "8")]
     pub max_open_batches: u32,
+    /// Most payload bytes that the session's open batches may have together.
+    #[prost(uint64, tag = "9")]
+    pub max_session_bytes: u64,
 }
 /// Why a session was not opened.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -374,6 +377,9 @@ pub struct Refusal {
     /// The environments that this agent does serve.
     #[prost(message, repeated, tag = "4")]
     pub available: ::prost::alloc::vec::Vec<Environment>,
+    /// Whose fault it is.
+    #[prost(enumeration = "Fault", tag = "5")]
+    pub fault: i32,
 }
 /// Several messages of a driver in one piece, in order.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -461,7 +467,8 @@ pub struct OpenCall {
 /// A batch: tasks that joblib ships together.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubmitBatch {
-    /// Chosen by the driver, unique in the session, never reused.
+    /// Chosen by the driver, greater than that of every earlier batch of the
+    /// session.
     #[prost(uint64, tag = "1")]
     pub batch_id: u64,
     /// The open call it belongs to.

@@ -45,7 +45,9 @@ class PrivateAgent:
 
     def __init__(self, python: str) -> None:
         binary = find_binary()
-        command = [binary, "agent", "--python", python, "--exit-with-parent"]
+        # Flags win over a CLUTCH_LISTEN that is meant for an operator's agent.
+        command = [binary, "agent", "--listen", "private", "--exit-with-parent"]
+        command += ["--python", python]
         command += ["--warm", ",".join(_warm_modules())]
         # The machine is the driver's own: n_jobs may exceed its CPUs, as in joblib.
         command += ["--max-slots", str(_MAX_SLOTS)]
@@ -151,6 +153,18 @@ class PrivateAgent:
 
 
 def find_binary() -> str:
+    """Find the agent's binary.
+
+    Returns
+    -------
+    str
+        ``CLUTCH_BINARY``, or what the package carries.
+
+    Raises
+    ------
+    AgentUnavailableError
+        There is none.
+    """
     """Find the ``clutch`` program.
 
     Returns

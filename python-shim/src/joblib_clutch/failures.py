@@ -60,6 +60,24 @@ def kind_name(kind: int) -> str:
     return wire.FailureKind.Name(kind).removeprefix("FAILURE_KIND_")  # type: ignore[arg-type, unused-ignore]
 
 
+def fault_name(fault: int) -> str:
+    """Name a fault as users see it.
+
+    Parameters
+    ----------
+    fault : int
+        A `Fault`; a newer agent may send one unknown here.
+
+    Returns
+    -------
+    str
+        For example ``"TASK"``; empty when it is unknown.
+    """
+    if fault not in wire.Fault.values():
+        return ""
+    return wire.Fault.Name(fault).removeprefix("FAULT_")  # type: ignore[arg-type, unused-ignore]
+
+
 def class_of(kind: int) -> type[errors.ClutchError]:
     """Find the exception class of a kind.
 
@@ -108,9 +126,7 @@ def to_exception(
     error = class_of(failure.kind)(
         _message(failure),
         kind=kind_name(failure.kind),
-        fault=wire.Fault.Name(failure.fault).removeprefix("FAULT_")
-        if failure.fault in wire.Fault.values()
-        else "",
+        fault=fault_name(failure.fault),
         advice=failure.advice,
         task_index=index,
         function=function_name(functions, index),

@@ -14,13 +14,14 @@ import joblib
 
 from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
 from joblib_clutch.exceptions import AgentUnavailableError, ClutchError
-from joblib_clutch.failures import class_of, kind_name
+from joblib_clutch.failures import class_of, fault_name, kind_name
 from joblib_clutch.version import PROTOCOL_MAJOR, PROTOCOL_MINOR, __version__
 
 if TYPE_CHECKING:
     from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 
-_OPEN_TIMEOUT_SECONDS = 60
+# Longer than an agent waits for a zygote.
+_OPEN_TIMEOUT_SECONDS = 120
 _MAX_MESSAGE_BYTES = 16 << 20
 
 _CHANNEL_OPTIONS = [
@@ -133,5 +134,8 @@ def _refused(refusal: wire.Refusal, address: str) -> ClutchError:
             for e in refusal.available
         )
     return class_of(refusal.kind)(
-        message, kind=kind_name(refusal.kind), fault="DRIVER", advice=refusal.advice
+        message,
+        kind=kind_name(refusal.kind),
+        fault=fault_name(refusal.fault),
+        advice=refusal.advice,
     )

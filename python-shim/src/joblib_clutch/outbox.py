@@ -35,11 +35,17 @@ class Outbox:
     ----------
     max_open_batches : int
         Batches that may be sent and not yet ended; others wait here.
+    max_open_bytes : int
+        Payload bytes that those may have together. A batch that is alone is
+        sent whatever its size: the agent explains best why it is too much.
     """
 
-    def __init__(self, max_open_batches: int) -> None:
+    def __init__(self, max_open_batches: int, max_open_bytes: int) -> None:
         self._max_open_batches = max_open_batches
-        self._open_batches = 0
+        self._max_open_bytes = max_open_bytes
+        # Payload sizes of what was sent and has not ended, by batch.
+        self._open: dict[int, int] = {}
+        self._open_bytes = 0
         self._control: deque[wire.ClientFrame] = deque()
         self._batches: deque[Batch] = deque()
         self._changed = threading.Condition()
@@ -88,10 +94,16 @@ class Outbox:
                 self._batches = deque(b for b in self._batches if b.call_id != call_id)
         return withdrawn
 
-    def batch_ended(self) -> None:
-        """Make room: one of the batches sent has ended."""
+    def batch_ended(self, batch_id: int) -> None:
+        """Make room: one of the batches sent has ended.
+
+        Parameters
+        ----------
+        batch_id : int
+            The batch.
+        """
         with self._changed:
-            self._open_batches -= 1
+            self._open_bytes -= self._open.pop(batch_id, 0)
             self._changed.notify()
 
     def close(self) -> None:
@@ -133,13 +145,18 @@ class Outbox:
                 size = len(self._batches[0].payload)
                 if batches and size > room:
                     break
-                batches.append(self._batches.popleft())
-                self._open_batches += 1
+                batch = self._batches.popleft()
+                self._open[batch.batch_id] = size
+                self._open_bytes += size
+                batches.append(batch)
                 room -= size
             return _Load(control, batches)
 
     def _may_send(self) -> bool:
-        return bool(self._batches) and self._open_batches < self._max_open_batches
+        if not self._batches or len(self._open) >= self._max_open_batches:
+            return False
+        open_bytes = self._open_bytes + len(self._batches[0].payload)
+        return not self._open or open_bytes <= self._max_open_bytes
 
 
 def _envelopes_of(load: _Load) -> Iterator[wire.ClientEnvelope]:

@@ -66,7 +66,7 @@ class Session:
         self.slots = opened.slots
         self.host = opened.host
         self._max_batch_bytes = opened.max_batch_bytes
-        self._outbox = Outbox(opened.max_open_batches)
+        self._outbox = Outbox(opened.max_open_batches, opened.max_session_bytes)
         self._stream = stub.Attach(self._outbox.envelopes(opened.session_id))
         threading.Thread(target=self._read, name="clutch-session-reader", daemon=True).start()
 
@@ -225,7 +225,7 @@ class Session:
             batch = self._open.pop(ended.batch_id, None)
         if batch is None:
             raise BrokenContractError(f"batch {ended.batch_id} ended and is not open")
-        self._outbox.batch_ended()
+        self._outbox.batch_ended(ended.batch_id)
         batch.outcomes.ended(batch, ended, payload)
 
     def _lose(self, reason: str, evidence: dict[str, Any]) -> None:

@@ -77,6 +77,7 @@ pub(super) fn failure(report: FailureReport, pickle: Vec<u8>, stderr_tail: Strin
         Phase::Run => Kind::TaskRaised,
         Phase::Exit => Kind::TaskExited,
         Phase::Pickle => Kind::ResultUnpicklable,
+        Phase::TooLarge => Kind::QuotaExceeded,
     };
     let ExceptionReport { type_name, text, traceback } = report.exception;
     let exception = RemoteException { pickle: pickle.into(), type_name, text, traceback };

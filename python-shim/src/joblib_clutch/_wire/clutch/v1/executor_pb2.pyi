@@ -62,7 +62,7 @@ class OpenSessionResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
-    __slots__ = ("session_id", "slots", "environment", "protocol", "agent_version", "host", "max_batch_bytes", "max_open_batches")
+    __slots__ = ("session_id", "slots", "environment", "protocol", "agent_version", "host", "max_batch_bytes", "max_open_batches", "max_session_bytes")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class SessionOpened(_message.Message):
     HOST_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_OPEN_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSION_BYTES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     slots: int
     environment: Environment
@@ -79,19 +80,22 @@ class SessionOpened(_message.Message):
     host: str
     max_batch_bytes: int
     max_open_batches: int
-    def __init__(self, session_id: _Optional[str] = ..., slots: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., host: _Optional[str] = ..., max_batch_bytes: _Optional[int] = ..., max_open_batches: _Optional[int] = ...) -> None: ...
+    max_session_bytes: int
+    def __init__(self, session_id: _Optional[str] = ..., slots: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., host: _Optional[str] = ..., max_batch_bytes: _Optional[int] = ..., max_open_batches: _Optional[int] = ..., max_session_bytes: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("kind", "message", "advice", "available")
+    __slots__ = ("kind", "message", "advice", "available", "fault")
     KIND_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ADVICE_FIELD_NUMBER: _ClassVar[int]
     AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     kind: _failure_pb2.FailureKind
     message: str
     advice: str
     available: _containers.RepeatedCompositeFieldContainer[Environment]
-    def __init__(self, kind: _Optional[_Union[_failure_pb2.FailureKind, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., available: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ...) -> None: ...
+    fault: _failure_pb2.Fault
+    def __init__(self, kind: _Optional[_Union[_failure_pb2.FailureKind, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., available: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., fault: _Optional[_Union[_failure_pb2.Fault, str]] = ...) -> None: ...
 
 class ClientEnvelope(_message.Message):
     __slots__ = ("session_id", "frames")
