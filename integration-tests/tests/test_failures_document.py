@@ -126,8 +126,6 @@ SCENARIOS = {
     "ARGUMENT_UNPICKLABLE": on_shared(len, {"model": [1, tasks.threading.Lock()]}),
     "RESULT_UNREADABLE": on_shared(tasks.return_what_fails_to_load),
 }
-# A refused session says DRIVER whatever the kind.
-FAULT_OF_A_REFUSAL = {"WORKER_START_FAILED": "DRIVER"}
 
 
 def test_every_kind_is_a_section_and_every_section_a_kind():
@@ -165,7 +163,7 @@ def test_the_example_is_what_users_read(kind, shared_agent, monkeypatch):
     error = caught.value
     assert error.kind == kind
     (fault,) = re.findall(r"^- Fault: (\w+)\.", section(kind), re.MULTILINE)
-    assert error.fault == FAULT_OF_A_REFUSAL.get(kind, fault)
+    assert error.fault == fault
     printed = same(f"{type(error).__name__}: {error}").splitlines()
     (example,) = re.findall(r"```text\n(.*?)```", section(kind), re.DOTALL)
     missing = [line for line in same(example).splitlines() if line not in printed]
