@@ -67,7 +67,7 @@ test-shim: install ## unit tests of the shim
 	cd python-shim && $(PY) -m pytest
 
 .PHONY: test-integration
-test-integration: install ## end-to-end tests against real agents
+test-integration: install venvs ## end-to-end tests against real agents, with every Python found
 	cd integration-tests && $(PY) -m pytest
 
 .PHONY: test-joblib

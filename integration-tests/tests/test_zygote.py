@@ -60,9 +60,11 @@ def test_a_zygote_that_did_not_start_is_tried_again(tmp_path):
 
 
 def test_a_zygote_that_takes_too_long_names_the_setting():
-    with Agent("--start-seconds", "0.001") as agent:
-        with pytest.raises(exceptions.WorkerStartError, match=r"`start-seconds` = 0\.001"):
-            Session(agent.address, None, dict)
+    with (
+        Agent("--start-seconds", "0.001") as agent,
+        pytest.raises(exceptions.WorkerStartError, match=r"`start-seconds` = 0\.001"),
+    ):
+        Session(agent.address, None, dict)
 
 
 def test_warm_modules_that_start_threads_are_given_up(tmp_path):
