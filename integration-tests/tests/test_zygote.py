@@ -71,8 +71,7 @@ def test_warm_modules_that_start_threads_are_given_up(tmp_path):
     """A zygote with threads must not fork; its successor imports nothing ahead."""
     module = tmp_path / "starts_a_thread.py"
     module.write_text(
-        "import threading\n"
-        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     with Agent(warm=("starts_a_thread",), environment=environment) as agent:
