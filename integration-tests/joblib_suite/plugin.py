@@ -101,7 +101,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=others)
     exclusions, counts = Exclusions(), config.pluginmanager.get_plugin("counts")
     counts.excluded.update(item.nodeid for item in items if exclusions.apply(item))
-    exclusions.check()
+    # Without tests there is another error to tell about.
+    if items:
+        exclusions.check()
 
 
 def is_about_others(item: pytest.Item) -> bool:

@@ -2,20 +2,10 @@
 
 use std::collections::HashMap;
 
+use clutch_worker_link::THREAD_VARIABLES;
 use pyo3::prelude::*;
 
 use crate::toolbox::Toolbox;
-
-/// What libraries read when they are loaded.
-const POOL_VARIABLES: [&str; 7] = [
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-];
 
 /// Threads of this process.
 pub(crate) fn count() -> Result<usize, std::io::Error> {
@@ -26,7 +16,7 @@ pub(crate) fn count() -> Result<usize, std::io::Error> {
 /// `threads` where it does not say.
 pub(crate) fn variables(given: Vec<(String, String)>, threads: u32) -> HashMap<String, String> {
     let threads = threads.max(1).to_string();
-    let mut variables: HashMap<String, String> = POOL_VARIABLES
+    let mut variables: HashMap<String, String> = THREAD_VARIABLES
         .into_iter()
         .chain(["LOKY_MAX_CPU_COUNT"]) // joblib's count of CPUs for n_jobs=-1
         .map(|name| (String::from(name), threads.clone()))

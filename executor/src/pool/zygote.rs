@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clutch_worker_link::{
-    FromZygote, LinkError, ToZygote, ZygoteHello, receive_with_descriptors, send_with_descriptors,
+    FromZygote, LinkError, THREAD_VARIABLES, ToZygote, ZygoteHello, receive_with_descriptors,
+    send_with_descriptors,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -256,17 +257,6 @@ impl Keeper {
         }
     }
 }
-
-/// Variables that size the thread pools of numerical libraries.
-const THREAD_VARIABLES: [&str; 7] = [
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-];
 
 fn exchange(
     line: &UnixStream,

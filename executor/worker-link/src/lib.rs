@@ -13,6 +13,7 @@ mod descriptors;
 mod frame;
 mod message;
 mod progress;
+mod thread_variables;
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -29,3 +30,4 @@ pub use message::{
     ZygoteHello,
 };
 pub use progress::{PROGRESS_BYTES, Progress, ProgressReading};
+pub use thread_variables::THREAD_VARIABLES;
