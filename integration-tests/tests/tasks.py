@@ -25,6 +25,11 @@ def pid_after(seconds):
     return os.getpid()
 
 
+def after(seconds, value):
+    time.sleep(seconds)
+    return value
+
+
 def parent_pid():
     return os.getppid()
 

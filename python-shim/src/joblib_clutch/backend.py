@@ -46,9 +46,11 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         `joblib_clutch.settings.Settings`. ``Parallel`` takes them too.
     """
 
-    supports_retrieve_callback = True
+    supports_return_generator = True
+    supports_timeout = True
     supports_inner_max_num_threads = True
     default_n_jobs = -1
+    _awaited = False
 
     def __init__(
         self,
@@ -66,8 +68,16 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self._serves_one_parallel = False
         self._n_jobs = self.default_n_jobs
         self._call: Call | None = None
-        self._last_ran_seconds = 0.0
         self.parallel: Any = None
+
+    @property
+    def supports_retrieve_callback(self) -> bool:
+        """Whether joblib gets results in callbacks, and looks every 10 ms.
+
+        A call that returns a list and has no timeout waits for the futures
+        instead, and has its results the moment they are there.
+        """
+        return not self._awaited
 
     @property
     def _workers(self) -> Call | None:
@@ -137,14 +147,15 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         effective = self.effective_n_jobs(n_jobs)
         # Found here, a missing agent is reported before any task is taken.
         session_for(settings)
-        self._call = Call()
+        self._awaited = _returns_a_list_without_timeout(parallel)
+        self._call = Call(awaited=self._awaited)
         return effective
 
     def start_call(self) -> None:
         """Open a call on the agent."""
         self._drop_leftovers()
         if self._call is None or self._call.started:
-            self._call = Call()
+            self._call = Call(awaited=self._awaited)
         plan = CallPlan(
             settings=self._settings,
             max_running=0 if self._n_jobs == -1 else self._slots_for(self._n_jobs),
@@ -172,7 +183,7 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             The future.
         """
         # A callback of a call long aborted may still submit: Call() cancels it.
-        call = self._call or Call()
+        call = self._call or Call(awaited=self._awaited)
         return call.submit(func.items, callback)
 
     apply_async = submit  # joblib before 1.5
@@ -190,7 +201,6 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         list
             The results.
         """
-        self._last_ran_seconds = out.ran_seconds
         return out.result()
 
     def batch_completed(self, batch_size: int, duration: float) -> None:  # noqa: ARG002
@@ -204,8 +214,8 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             joblib's own measure in seconds; it includes queueing, so the
             workers' measure is used instead.
         """
-        ran_seconds = self._last_ran_seconds + _BATCH_OVERHEAD_SECONDS
-        super().batch_completed(batch_size, ran_seconds)
+        ran_seconds = self._call.ran_seconds if self._call is not None else 0.0
+        super().batch_completed(batch_size, ran_seconds + _BATCH_OVERHEAD_SECONDS)
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Cancel what runs and what waits, without waiting for it.
@@ -217,7 +227,7 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         """
         if self._call is not None:
             self._call.close()
-        self._call = Call() if ensure_ready else None
+        self._call = Call(awaited=self._awaited) if ensure_ready else None
 
     def stop_call(self) -> None:
         """End the call."""
@@ -270,6 +280,11 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
 
 def _inside_worker() -> bool:
     return os.environ.get("CLUTCH_WORKER") == "1"
+
+
+def _returns_a_list_without_timeout(parallel: object) -> bool:
+    generates = getattr(parallel, "return_generator", True)
+    return not generates and getattr(parallel, "timeout", 0) is None
 
 
 def _is_default() -> bool:

@@ -13,19 +13,27 @@ if TYPE_CHECKING:
 
 
 class BatchFuture(Future[list[Any]]):
-    """What joblib gets for a batch: the list of its results, or its error.
-
-    Attributes
-    ----------
-    ran_seconds : float
-        Time that the batch's tasks ran, measured by the worker; 0 until done.
-    """
+    """What joblib gets for a batch: the list of its results, or its error."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.ran_seconds = 0.0
         # A batch is cancelled by closing its call, never through its future.
         self.set_running_or_notify_cancel()
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Wait for the results, as joblib asks backends that it waits for.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait; None: as long as it takes.
+
+        Returns
+        -------
+        list
+            The results.
+        """
+        return self.result(timeout)
 
 
 class Outcomes(Protocol):

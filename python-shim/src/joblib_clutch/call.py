@@ -61,10 +61,28 @@ class Call:
 
     A call is started once and closed once; submitting to a closed call is
     harmless and cancels the batch.
+
+    Parameters
+    ----------
+    awaited : bool
+        Whether joblib waits for the futures, in the order of submission,
+        rather than for callbacks with results. Then a failure is told through
+        every open future, so that it is seen at once.
+
+    Attributes
+    ----------
+    report : Report
+        Where the time went.
+    ran_seconds : float
+        Time that the tasks of the batch completed last ran, measured by the
+        worker.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, awaited: bool = False) -> None:
         self.report = Report()
+        self.ran_seconds = 0.0
+        self._awaited = awaited
+        self._open: set[BatchFuture] = set()
         self._pickler = TaskPickler()
         self._courier = Courier("clutch-callbacks")
         # Reentrant for the same reason as the session's.
@@ -120,6 +138,8 @@ class Call:
             outcomes=self,
             callback=callback,
         )
+        with self._lock:
+            self._open.add(batch.future)
         try:
             batch.payload = self._pickler.dumps(tasks)
         except ClutchError as error:
@@ -151,11 +171,11 @@ class Call:
 
     def failed(self, batch: Batch, error: Exception) -> None:
         """Deliver a failure of our own; see `Outcomes`."""
-        self._courier.post(functools.partial(_complete, batch, error))
+        self._courier.post(functools.partial(self._complete, batch, error))
 
     def _deliver(self, batch: Batch, ended: BatchEnded, payload: bytes) -> None:
         host = self._session.host if self._session is not None else ""
-        batch.future.ran_seconds = sum(ended.timings.task_nanoseconds) * _NANO
+        self.ran_seconds = sum(ended.timings.task_nanoseconds) * _NANO
         outcome: list[object] | BaseException
         if ended.HasField("failure"):
             kind = kind_name(ended.failure.kind)
@@ -169,15 +189,34 @@ class Call:
             kind = "OK"
             outcome = _results(batch, ended, payload, host)
         self.report.add(row_of(ended, tasks=batch.tasks, host=host, outcome=kind))
-        _complete(batch, outcome)
+        self._complete(batch, outcome)
 
+    def _complete(self, batch: Batch, outcome: list[object] | BaseException) -> None:
+        """Tell joblib, through the future and the callback."""
+        with self._lock:
+            self._open.discard(batch.future)
+        if batch.future.done():  # by the failure of another batch
+            return
+        if isinstance(outcome, BaseException):
+            batch.future.set_exception(outcome)
+            if self._awaited:
+                self._fail_open(outcome)
+            else:
+                batch.callback(batch.future)
+        elif self._awaited:
+            # The callback first: it dispatches more, and joblib, once it has the
+            # last result, looks only every 10 ms whether that is over.
+            batch.callback(batch.future)
+            batch.future.set_result(outcome)
+        else:
+            batch.future.set_result(outcome)
+            batch.callback(batch.future)
 
-def _complete(batch: Batch, outcome: list[object] | BaseException) -> None:
-    if isinstance(outcome, BaseException):
-        batch.future.set_exception(outcome)
-    else:
-        batch.future.set_result(outcome)
-    batch.callback(batch.future)
+    def _fail_open(self, error: BaseException) -> None:
+        with self._lock:
+            failed, self._open = self._open, set()
+        for future in failed:
+            future.set_exception(error)
 
 
 def _results(
