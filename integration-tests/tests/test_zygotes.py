@@ -1,10 +1,14 @@
 """Zygotes: where workers come from, also when something is wrong with them."""
 
+import pytest
 import tasks
 from joblib import Parallel, delayed
 from support import processes
 from support.agents import LIGHT_WARM, Agent, clean_environment
 from support.waiting import until
+
+from joblib_clutch import exceptions
+from joblib_clutch.session import Session
 
 
 def pids(agent, **options):
@@ -71,3 +75,31 @@ def test_workers_are_forked_and_share_the_memory_of_their_imports():
         for worker in agent.workers():
             own = processes.private_bytes(worker)
             assert own < processes.resident_bytes(zygote) / 2, (own, worker)
+
+
+def test_a_zygote_that_did_not_start_is_tried_again(tmp_path):
+    """The interpreter host is missing something at first, and repaired later."""
+    broken = tmp_path / "broken"
+    broken.touch()
+    library = tmp_path / "lib"
+    library.mkdir()
+    module = library / "breaks_while_asked.py"
+    module.write_text(f"import os\nif os.path.exists({str(broken)!r}): os._exit(9)\n")
+    environment = clean_environment()
+    environment["PYTHONPATH"] = f"{library}:{environment.get('PYTHONPATH', '')}"
+    warm = ("cloudpickle", "joblib", "breaks_while_asked")
+    with Agent(warm=warm, environment=environment) as agent:
+        for _ in range(2):
+            with pytest.raises(exceptions.WorkerStartError, match="ended while it started") as seen:
+                Session(agent.address, None, dict)
+            assert seen.value.fault == "AGENT"
+        broken.unlink()
+        assert pids(agent)
+
+
+def test_a_zygote_that_takes_too_long_names_the_setting():
+    with (
+        Agent("--start-seconds", "0.001") as agent,
+        pytest.raises(exceptions.WorkerStartError, match=r"`start-seconds` = 0\.001"),
+    ):
+        Session(agent.address, None, dict)
