@@ -1,5 +1,6 @@
 """What joblib offers, on Clutch: nesting, generators, contexts, threads, output."""
 
+import io
 import multiprocessing
 import os
 import sys
@@ -200,6 +201,24 @@ def test_what_tasks_print_appears_at_the_driver(shared_agent):
         until(driver.stderr, lambda text: complaints <= set(text.splitlines()), seconds=5)
         driver.go_on()
         driver.finish()
+
+
+def test_a_printed_line_arrives_whole_also_where_python_is_unbuffered(monkeypatch):
+    """Pieces of it would be mixed with those of other workers."""
+    written = []
+
+    class Recorder(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stdout", Recorder())
+    with Agent(environment=clean_environment(PYTHONUNBUFFERED="1")) as agent:
+        run = Parallel(n_jobs=2, backend="clutch", agents=agent.address)
+        run(delayed(print)("one", "line", i) for i in range(4))
+    lines = "".join(written).splitlines(keepends=True)
+    assert sorted(lines) == [f"one line {i}\n" for i in range(4)]
+    assert all(text.endswith("\n") for text in written), written
 
 
 def test_what_a_task_prints_appears_while_it_runs(shared_agent, gate):

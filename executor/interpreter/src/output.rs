@@ -21,10 +21,13 @@ pub(crate) fn flush(py: Python<'_>) {
 }
 
 /// Makes output appear line by line: the agent forwards it while a task runs.
+/// Also where `PYTHONUNBUFFERED` is set, with which each argument of a `print`
+/// would be a piece of its own, between those of other workers.
 pub(crate) fn line_buffered(py: Python<'_>) -> PyResult<()> {
     let sys = py.import("sys")?;
     let options = PyDict::new(py);
     options.set_item("line_buffering", true)?;
+    options.set_item("write_through", false)?;
     for (name, descriptor) in STREAMS {
         let stream = sys.getattr(name)?;
         if stream.call_method("reconfigure", (), Some(&options)).is_err() {
