@@ -44,6 +44,8 @@ pub(crate) struct Dispatcher {
     pub(super) events: mpsc::Sender<WorkerEvent>,
     draining: Option<Vec<oneshot::Sender<()>>>,
     ending: Vec<oneshot::Sender<()>>,
+    /// Sessions to close once everything at hand is done.
+    overflowed: Vec<SessionId>,
 }
 
 impl Dispatcher {
@@ -53,8 +55,15 @@ impl Dispatcher {
         let (events, worker_events) = mpsc::channel(MAX_MESSAGES);
         let scheduler = Scheduler::new(options.scheduler);
         let registry = Registry::default();
-        let dispatcher =
-            Self { options, scheduler, registry, events, draining: None, ending: Vec::new() };
+        let dispatcher = Self {
+            options,
+            scheduler,
+            registry,
+            events,
+            draining: None,
+            ending: Vec::new(),
+            overflowed: Vec::new(),
+        };
         tokio::spawn(dispatcher.serve(receiver, worker_events));
         DispatchHandle { messages }
     }
@@ -75,6 +84,9 @@ impl Dispatcher {
                     None => return,
                 },
                 _ = ticks.tick() => self.tick(),
+            }
+            while let Some(session) = self.overflowed.pop() {
+                self.close(session);
             }
             self.tell_when_quiet();
         }
@@ -212,7 +224,8 @@ impl Dispatcher {
         let sent = entry.and_then(|entry| entry.outbox.as_ref()).map(|outbox| outbox.send(outcome));
         if let Some(Err(_)) = sent {
             tracing::warn!(%session, "driver does not take its outcomes; closing its session");
-            self.close(session);
+            // Not now: more actions for the session may be on their way.
+            self.overflowed.push(session);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clutch_worker_link::{FromZygote, ToWorker};
 use rustix::process::{Pid, Signal};
 
-use crate::harness::Zygote;
+use crate::harness::{Stream, Zygote};
 
 #[test]
 fn retiring_runs_exit_handlers() {
@@ -40,12 +40,12 @@ fn a_crash_leaves_a_stack() {
 fn a_stack_is_printed_on_request() {
     let mut worker = Zygote::start("").worker();
     worker.start(&["print('begun') or __import__('time').sleep(60)"]);
-    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(worker.read_until(Stream::Stdout, "begun"), "begun\n");
     worker.kill(Signal::USR1);
-    std::thread::sleep(Duration::from_millis(300));
+    let stderr = worker.read_until(Stream::Stderr, "most recent call first");
     worker.kill(Signal::KILL);
-    let (_, signal, stdout, stderr) = worker.end();
-    assert_eq!((signal, stdout.as_str()), (Some(Signal::KILL.as_raw()), "begun\n"));
+    let (_, signal, stdout, _) = worker.end();
+    assert_eq!((signal, stdout.as_str()), (Some(Signal::KILL.as_raw()), ""));
     assert!(stderr.contains("most recent call first"), "{stderr}");
 }
 

@@ -25,6 +25,13 @@ pub(crate) struct Zygote {
     pub(crate) hello: ZygoteHello,
 }
 
+/// Where a worker prints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
 /// A forked worker; killed when dropped.
 pub(crate) struct Worker {
     pub(crate) pid: Pid,
@@ -167,6 +174,22 @@ impl Worker {
                 .unwrap();
         let [stdout, stderr] = printed;
         (status.exit_status(), status.terminating_signal(), stdout, stderr)
+    }
+
+    /// Waits until the worker has printed a line, on standard output or error,
+    /// that contains a text; returns everything read up to there.
+    pub(crate) fn read_until(&self, stream: Stream, text: &str) -> String {
+        let pipe: &mut dyn Read = match stream {
+            Stream::Stdout => &mut &self.stdout,
+            Stream::Stderr => &mut &self.stderr,
+        };
+        let mut read = String::new();
+        let mut byte = [0];
+        while !(read.contains(text) && read.ends_with('\n')) {
+            assert_eq!(pipe.read(&mut byte).unwrap(), 1, "it ended after {read:?}");
+            read.push(char::from(byte[0]));
+        }
+        read
     }
 
     pub(crate) fn kill(&self, signal: Signal) {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::message::{Assignment, BatchOutcome, Order, WorkerEvent};
-use super::outcome::{self, Running};
+use super::outcome::Running;
 use super::process::{Happening, Process, signal};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
@@ -124,20 +124,13 @@ impl Life {
         };
         self.process.outputs.drain();
         self.process.look_at = None;
-        let (report, result) = match frame.message {
-            FromWorker::Done(report) => (report, Ok(frame.payload.into())),
-            FromWorker::Failed(report, failed) => {
-                let tail = self.process.outputs.stderr_tail();
-                (report, Err(outcome::failure(failed, frame.payload, tail)))
-            }
-            FromWorker::Ready | FromWorker::SetupFailed(_) => {
-                self.state = State::Running(running);
-                self.kill(Intent::LinkLost);
-                return None;
-            }
+        let outputs = &self.process.outputs;
+        let Some((outcome, memory_bytes)) = running.answered(pid, frame, outputs) else {
+            self.state = State::Running(running);
+            self.kill(Intent::LinkLost);
+            return None;
         };
-        let recycle = self.history.batch_ended(report.memory_bytes, options);
-        Some((running.reported(pid, report, result), recycle))
+        Some((outcome, self.history.batch_ended(memory_bytes, options)))
     }
 
     async fn retire(&mut self) {
@@ -193,20 +186,10 @@ impl Life {
         self.process.outputs.drain();
         if matches!(self.state, State::Running(_)) && self.intent.is_none() {
             let answer = timeout(SETTLE, self.process.frame()).await;
-            if let (Ok(Ok(Frame { message, payload })), State::Running(running)) =
-                (answer, &self.state)
-            {
-                let tail = self.process.outputs.stderr_tail();
-                let pid = self.process.pid;
-                match message {
-                    FromWorker::Done(report) => {
-                        return Some(Box::new(running.reported(pid, report, Ok(payload.into()))));
-                    }
-                    FromWorker::Failed(report, failed) => {
-                        let failure = outcome::failure(failed, payload, tail);
-                        return Some(Box::new(running.reported(pid, report, Err(failure))));
-                    }
-                    FromWorker::Ready | FromWorker::SetupFailed(_) => {}
+            if let (Ok(Ok(frame)), State::Running(running)) = (answer, &self.state) {
+                let Process { pid, outputs, .. } = &self.process;
+                if let Some((outcome, _)) = running.answered(*pid, frame, outputs) {
+                    return Some(Box::new(outcome));
                 }
             }
         }

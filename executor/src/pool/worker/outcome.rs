@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use clutch_worker_link::{BatchReport, ExceptionReport, FailureReport, Phase};
+use clutch_worker_link::{BatchReport, ExceptionReport, FailureReport, Frame, FromWorker, Phase};
 
 use super::message::{BatchOutcome, Timings, Usage};
+use super::output::Outputs;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind, RemoteException};
 use crate::identifiers::{BatchId, Pid};
@@ -21,8 +22,26 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// The outcome of a batch that the worker reported on.
-    pub(super) fn reported(
+    /// The outcome that an answer tells, and the worker's own memory then, in
+    /// bytes; `None` when it is not an answer to a batch.
+    pub(super) fn answered(
+        &self,
+        pid: Pid,
+        frame: Frame<FromWorker>,
+        outputs: &Outputs,
+    ) -> Option<(BatchOutcome, u64)> {
+        let (report, result) = match frame.message {
+            FromWorker::Done(report) => (report, Ok(frame.payload.into())),
+            FromWorker::Failed(report, failed) => {
+                (report, Err(failure(failed, frame.payload, outputs.stderr_tail())))
+            }
+            FromWorker::Ready | FromWorker::SetupFailed(_) => return None,
+        };
+        let memory_bytes = report.memory_bytes;
+        Some((self.reported(pid, report, result), memory_bytes))
+    }
+
+    fn reported(
         &self,
         pid: Pid,
         report: BatchReport,
