@@ -130,6 +130,7 @@ fn client_envelope() -> Outcome {
             tasks: 5,
             payload: Bytes::from_static(b"begin"),
             payload_bytes: 9,
+            ..Default::default()
         }),
         client_frame::Body::PayloadPart(part()),
         client_frame::Body::CloseCall(v1::CloseCall { call_id: 2 }),
@@ -156,7 +157,8 @@ fn agent_envelope() -> Outcome {
         usage: Some(v1::Usage { user_nanoseconds: 7, system_nanoseconds: 8, peak_memory_bytes: 9 }),
         worker_pid: 4242,
     };
-    let value = v1::Value { payload: Bytes::from_static(b"begin"), payload_bytes: 9 };
+    let value =
+        v1::Value { payload: Bytes::from_static(b"begin"), payload_bytes: 9, ..Default::default() };
     let bodies = [
         agent_frame::Body::BatchEnded(ended(batch_ended::Outcome::Value(value))),
         agent_frame::Body::PayloadPart(part()),

@@ -20,7 +20,7 @@ pub(crate) struct Batch<'a> {
     /// This process.
     pub(crate) worker: Pid,
     pub(crate) progress: &'a Progress,
-    /// See [`clutch_worker_link::ToWorker::Run`].
+    /// See [`clutch_worker_link::RunBatch`].
     pub(crate) nesting_level: u32,
     /// Most bytes that the results may have.
     pub(crate) max_result_bytes: u64,

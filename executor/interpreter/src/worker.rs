@@ -1,6 +1,6 @@
 //! A worker's life: setup, batches, leaving.
 
-use clutch_worker_link::{BatchReport, FromWorker, LinkError, ToWorker};
+use clutch_worker_link::{BatchReport, FromWorker, LinkError, RunBatch, ToWorker};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 
@@ -41,7 +41,7 @@ pub(crate) fn work(
                 answer(py, &line, &FromWorker::SetupFailed(*failure.report), pickle)?;
                 return Err(PySystemExit::new_err(1));
             }
-            ToWorker::Run { batch, nesting_level, .. } => {
+            ToWorker::Run(RunBatch { batch, nesting_level, .. }) => {
                 let mut report = BatchReport { batch, received_at: now(), ..Default::default() };
                 meter.start();
                 let max_result_bytes = line.max_payload_bytes();
@@ -57,7 +57,9 @@ pub(crate) fn work(
                 output::flush(py);
                 meter.finish(&mut report);
                 match outcome {
-                    Ok(pickle) => answer(py, &line, &FromWorker::Done(report), pickle.as_bytes())?,
+                    Ok(pickle) => {
+                        answer(py, &line, &FromWorker::Done(report, Vec::new()), pickle.as_bytes())?
+                    }
                     Err(failure) => {
                         let pickle = failure.pickle.as_ref();
                         let pickle = pickle.map_or(&[][..], |pickle| pickle.as_bytes());
@@ -65,6 +67,7 @@ pub(crate) fn work(
                     }
                 }
             }
+            ToWorker::Map(_) | ToWorker::Forget(_) => {}
             ToWorker::Retire => return Ok(()),
         }
     }

@@ -48,6 +48,9 @@ pub(super) fn said(session: SessionId, frame: v1::ClientFrame) -> Result<Said, D
         },
         Body::PayloadPart(part) => Said::Part { batch: part.batch_id, data: part.data },
         Body::CloseCall(call) => Said::CloseCall { call: call.call_id },
+        Body::OfferBlob(_) | Body::BlobPart(_) | Body::ReleaseBlobs(_) => {
+            return Err(DecodeError::Missing("blob store"));
+        }
     })
 }
 

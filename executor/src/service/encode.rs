@@ -16,7 +16,7 @@ pub(super) fn outcome(outcome: BatchOutcome) -> impl Iterator<Item = v1::AgentFr
         Ok(mut payload) => {
             let payload_bytes = payload.len() as u64;
             rest = payload.split_off(payload.len().min(CHUNK_BYTES));
-            batch_ended::Outcome::Value(v1::Value { payload, payload_bytes })
+            batch_ended::Outcome::Value(v1::Value { payload, payload_bytes, ..Default::default() })
         }
         Err(failed) => batch_ended::Outcome::Failure(failure(failed)),
     };
@@ -66,7 +66,7 @@ pub(super) fn size(frame: &v1::AgentFrame) -> usize {
             },
             Some(Body::PayloadPart(part)) => part.data.len(),
             Some(Body::Output(output)) => output.data.len(),
-            Some(Body::Capacity(_)) | None => 0,
+            Some(Body::Capacity(_) | Body::BlobState(_)) | None => 0,
         }
 }
 

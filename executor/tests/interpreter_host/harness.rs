@@ -8,8 +8,8 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use clutch_worker_link::{
-    BatchReport, FailureReport, Frame, FromWorker, FromZygote, PROGRESS_BYTES, ToWorker, ToZygote,
-    ZygoteHello, read_frame_blocking, receive_with_descriptors, send_with_descriptors,
+    BatchReport, FailureReport, Frame, FromWorker, FromZygote, PROGRESS_BYTES, RunBatch, ToWorker,
+    ToZygote, ZygoteHello, read_frame_blocking, receive_with_descriptors, send_with_descriptors,
     write_frame_blocking,
 };
 use rustix::process::{Pid, Signal};
@@ -131,8 +131,12 @@ impl Worker {
     }
 
     pub(crate) fn start(&mut self, tasks: &[&str]) {
-        let run =
-            ToWorker::Run { batch: 1, tasks: tasks.len().try_into().unwrap(), nesting_level: 1 };
+        let run = ToWorker::Run(RunBatch {
+            batch: 1,
+            tasks: tasks.len().try_into().unwrap(),
+            nesting_level: 1,
+            ..Default::default()
+        });
         self.send(&run, &batch(tasks));
     }
 
@@ -141,7 +145,7 @@ impl Worker {
         self.start(tasks);
         let Frame { message, payload } = self.receive();
         match message {
-            FromWorker::Done(report) => Ok((report, payload)),
+            FromWorker::Done(report, _) => Ok((report, payload)),
             FromWorker::Failed(report, failure) => Err(Box::new((report, failure, payload))),
             other @ (FromWorker::Ready | FromWorker::SetupFailed(_)) => {
                 panic!("unexpected {other:?}")

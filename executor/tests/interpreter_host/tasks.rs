@@ -100,9 +100,12 @@ fn an_exception_that_cannot_be_pickled_or_printed_is_told_as_text() {
 
 #[test]
 fn a_batch_that_cannot_be_unpickled_fails_alone() {
-    use clutch_worker_link::{FromWorker, ToWorker};
+    use clutch_worker_link::{FromWorker, RunBatch, ToWorker};
     let mut worker = Zygote::start("").worker();
-    worker.send(&ToWorker::Run { batch: 3, tasks: 1, nesting_level: 1 }, b"cno_such\nmodule\n.");
+    worker.send(
+        &ToWorker::Run(RunBatch { batch: 3, tasks: 1, nesting_level: 1, ..Default::default() }),
+        b"cno_such\nmodule\n.",
+    );
     let FromWorker::Failed(report, failure) = worker.receive().message else { panic!() };
     assert_eq!((report.batch, failure.phase), (3, Phase::Unpickle));
     assert_eq!(failure.exception.type_name, "ModuleNotFoundError");
@@ -148,12 +151,13 @@ fn nested_joblib_calls_use_threads_and_one_job() {
 
 #[test]
 fn a_deeper_nested_joblib_call_runs_one_after_the_other() {
-    use clutch_worker_link::{FromWorker, ToWorker};
+    use clutch_worker_link::{FromWorker, RunBatch, ToWorker};
     let mut worker = Zygote::start("joblib").worker();
     let backend = "type(__import__('joblib').Parallel(n_jobs=2)._backend).__name__ + '!'";
-    let run = ToWorker::Run { batch: 1, tasks: 1, nesting_level: 2 };
+    let run =
+        ToWorker::Run(RunBatch { batch: 1, tasks: 1, nesting_level: 2, ..Default::default() });
     worker.send(&run, &batch(&[backend]));
     let answer = worker.receive();
-    assert!(matches!(answer.message, FromWorker::Done(_)));
+    assert!(matches!(answer.message, FromWorker::Done(..)));
     assert!(String::from_utf8_lossy(&answer.payload).contains("SequentialBackend!"));
 }

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::frame::{LinkError, PREFIX_BYTES, Prefix, decode_header, encode_frame_head};
 
 /// Most descriptors that one message carries.
-pub const MAX_DESCRIPTORS: usize = 4;
+pub const MAX_DESCRIPTORS: usize = 64;
 
 /// Sends one message without payload, and descriptors with it.
 ///

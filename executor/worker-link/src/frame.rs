@@ -170,12 +170,13 @@ pub fn write_frame_blocking<M: Serialize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ToWorker;
+    use crate::{RunBatch, ToWorker};
 
     #[test]
     fn a_frame_survives_the_line() {
         let mut line = Vec::new();
-        let message = ToWorker::Run { batch: 7, tasks: 2, nesting_level: 1 };
+        let message =
+            ToWorker::Run(RunBatch { batch: 7, tasks: 2, nesting_level: 1, ..Default::default() });
         write_frame_blocking(&mut line, &message, b"payload").unwrap();
         let frame: Frame<ToWorker> = read_frame_blocking(&mut line.as_slice(), 7).unwrap();
         assert_eq!((frame.message, frame.payload.as_slice()), (message, b"payload".as_slice()));

@@ -26,8 +26,8 @@ pub use frame::{
     read_frame_blocking, write_frame_blocking,
 };
 pub use message::{
-    BatchReport, ExceptionReport, FailureReport, FromWorker, FromZygote, Phase, ToWorker, ToZygote,
-    ZygoteHello,
+    Access, BUFFER_ALIGNMENT, BatchReport, BufferUse, ExceptionReport, FailureReport, FromWorker,
+    FromZygote, MappedBlob, Phase, RunBatch, SharedObject, ToWorker, ToZygote, ZygoteHello,
 };
 pub use progress::{PROGRESS_BYTES, Progress, ProgressReading};
 pub use thread_variables::THREAD_VARIABLES;

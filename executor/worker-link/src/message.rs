@@ -69,16 +69,72 @@ pub enum ToWorker {
         threads: u32,
     },
     /// Run a batch. Payload: the pickled list of `(function, args, kwargs)`.
-    Run {
-        /// Names the batch in the answer.
-        batch: u64,
-        /// Number of tasks.
-        tasks: u32,
-        /// Nesting level of joblib calls made inside the tasks.
-        nesting_level: u32,
-    },
+    Run(RunBatch),
+    /// Blobs that later batches use. Their descriptors travel along, in this
+    /// order; at most [`MAX_DESCRIPTORS`](crate::MAX_DESCRIPTORS). Not answered.
+    Map(Vec<MappedBlob>),
+    /// Blobs that no later batch uses. Not answered.
+    Forget(Vec<u64>),
     /// Leave: run exit handlers and end with code 0.
     Retire,
+}
+
+/// A batch to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunBatch {
+    /// Names the batch in the answer.
+    pub batch: u64,
+    /// Number of tasks.
+    pub tasks: u32,
+    /// Nesting level of joblib calls made inside the tasks.
+    pub nesting_level: u32,
+    /// The pickle's out-of-band buffers, in its order.
+    pub buffers: Vec<BufferUse>,
+    /// Objects that the tasks refer to by their index here.
+    pub shared: Vec<SharedObject>,
+    /// Where large results go: unlinked files in this directory; empty: memory.
+    pub spill_directory: String,
+}
+
+/// Where the buffers of a result begin in its file: at multiples of this.
+pub const BUFFER_ALIGNMENT: u64 = 64;
+
+/// A blob that a worker is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedBlob {
+    /// Names it in later messages; never reused by the agent.
+    pub blob: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A blob in the place of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferUse {
+    /// The blob, mapped before.
+    pub blob: u64,
+    /// What the tasks may do with it.
+    pub access: Access,
+}
+
+/// What a task may do with a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Read it.
+    Read,
+    /// Read it, and write to a private copy that is made page by page.
+    Copy,
+    /// Read and write it, together with every other worker that has it.
+    Write,
+}
+
+/// An object that is pickled apart, and unpickled afresh for each task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedObject {
+    /// The blob that is its pickle, mapped before.
+    pub pickle: u64,
+    /// That pickle's out-of-band buffers, in its order.
+    pub buffers: Vec<BufferUse>,
 }
 
 /// What a worker says to its agent.
@@ -90,8 +146,10 @@ pub enum FromWorker {
     /// exception, may be empty.
     SetupFailed(FailureReport),
     /// Answer to `Run`: every task returned. Payload: the pickled list of
-    /// results.
-    Done(BatchReport),
+    /// results. Lengths of the pickle's out-of-band buffers: when there are
+    /// any, a descriptor travels along, of a file that has each at the next
+    /// multiple of [`BUFFER_ALIGNMENT`] bytes.
+    Done(BatchReport, Vec<u64>),
     /// Answer to `Run`: the batch failed. Payload: the pickled exception, may
     /// be empty.
     Failed(BatchReport, FailureReport),
@@ -101,7 +159,7 @@ pub enum FromWorker {
 /// Instants are `CLOCK_MONOTONIC` nanoseconds, 0 when not reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchReport {
-    /// As in [`ToWorker::Run`].
+    /// As in [`RunBatch`].
     pub batch: u64,
     /// The whole payload had been received.
     pub received_at: u64,

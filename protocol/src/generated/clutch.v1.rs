@@ -174,6 +174,249 @@ impl Fault {
         }
     }
 }
+/// A blob in the place of a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlobUse {
+    /// Name of the blob in the session.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+    /// What the worker may do with it.
+    #[prost(enumeration = "BlobAccess", tag = "2")]
+    pub access: i32,
+}
+/// An object that many tasks use: pickled once, unpickled afresh for each task.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SharedObject {
+    /// Blob that is the object's pickle.
+    #[prost(uint64, tag = "1")]
+    pub pickle_blob_id: u64,
+    /// Blobs that are that pickle's out-of-band buffers, in the pickle's order.
+    #[prost(message, repeated, tag = "2")]
+    pub buffers: ::prost::alloc::vec::Vec<BlobUse>,
+}
+/// Asks whether the agent has a blob already; answered by `BlobState`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OfferBlob {
+    /// Chosen by the driver, unique in the session, never reused.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+    /// Its length. At least 1.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// BLAKE3 digest of its content, 32 bytes. Empty: the content has no name,
+    /// and nobody else can use it.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub digest: ::prost::bytes::Bytes,
+    /// True when workers may write to it, which only goes without a digest.
+    #[prost(bool, tag = "4")]
+    pub writable: bool,
+}
+/// Bytes of a blob, in order. Only for a blob that the agent said it misses;
+/// other frames may come between the parts.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlobPart {
+    /// The blob.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+    /// The next bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+}
+/// Lets go of blobs. Batches that use them keep them until they end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseBlobs {
+    /// The blobs.
+    #[prost(uint64, repeated, tag = "1")]
+    pub blob_ids: ::prost::alloc::vec::Vec<u64>,
+}
+/// What became of a blob that was offered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlobState {
+    /// The blob.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+    /// Exactly one is set.
+    #[prost(oneof = "blob_state::State", tags = "2, 3, 4")]
+    pub state: ::core::option::Option<blob_state::State>,
+}
+/// Nested message and enum types in `BlobState`.
+pub mod blob_state {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum State {
+        /// The agent has all of it; batches may use it.
+        #[prost(message, tag = "2")]
+        Present(super::BlobPresent),
+        /// The agent does not have it: send it in `BlobPart`s.
+        #[prost(message, tag = "3")]
+        Missing(super::BlobMissing),
+        /// The agent will not have it, and why.
+        #[prost(message, tag = "4")]
+        Refused(super::Failure),
+    }
+}
+/// The agent has the blob.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlobPresent {}
+/// The agent does not have the blob.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlobMissing {}
+/// What a driver asks on the data line.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DataRequest {
+    /// Exactly one is set.
+    #[prost(oneof = "data_request::Body", tags = "1, 2, 3, 4, 5")]
+    pub body: ::core::option::Option<data_request::Body>,
+}
+/// Nested message and enum types in `DataRequest`.
+pub mod data_request {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        /// First: names the session.
+        #[prost(message, tag = "1")]
+        Join(super::JoinSession),
+        /// Asks for room to fill.
+        #[prost(message, tag = "2")]
+        Allocate(super::AllocateBlob),
+        /// The room is filled.
+        #[prost(message, tag = "3")]
+        Commit(super::CommitBlob),
+        /// Asks for a result's blob.
+        #[prost(message, tag = "4")]
+        Fetch(super::FetchBlob),
+        /// Asks whether a file is the same one for the agent.
+        #[prost(message, tag = "5")]
+        SameFile(super::SameFile),
+    }
+}
+/// What an agent answers on the data line.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DataResponse {
+    /// Exactly one is set.
+    #[prost(oneof = "data_response::Body", tags = "1, 2, 3, 4")]
+    pub body: ::core::option::Option<data_response::Body>,
+}
+/// Nested message and enum types in `DataResponse`.
+pub mod data_response {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Body {
+        /// To `join` and `commit`: done. To `join` one descriptor comes along, of an
+        /// empty file: the proof that descriptors arrive.
+        #[prost(message, tag = "1")]
+        Done(super::Done),
+        /// To `allocate` and `fetch`: the descriptor comes along.
+        #[prost(message, tag = "2")]
+        Descriptor(super::DescriptorSent),
+        /// To `same_file`.
+        #[prost(message, tag = "3")]
+        FileIsSame(super::FileIsSame),
+        /// It cannot be done, and why.
+        #[prost(message, tag = "4")]
+        Refused(super::Failure),
+    }
+}
+/// Names the session that a data line is for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinSession {
+    /// As in `SessionOpened`.
+    #[prost(string, tag = "1")]
+    pub session_id: ::prost::alloc::string::String,
+}
+/// Asks for shared memory, or room on disk, to write a blob's content into.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AllocateBlob {
+    /// Chosen by the driver, unique in the session, never reused.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+    /// Its length. At least 1.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// True when workers may write to it.
+    #[prost(bool, tag = "3")]
+    pub writable: bool,
+}
+/// The content is complete; from now on batches may use the blob.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommitBlob {
+    /// The blob.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+}
+/// Asks for the blob of a `Value`. The agent then forgets it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchBlob {
+    /// As in `Value`.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+}
+/// Names a file by its path, and by what tells it from another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SameFile {
+    /// Absolute path.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// `st_dev`.
+    #[prost(uint64, tag = "2")]
+    pub device: u64,
+    /// `st_ino`.
+    #[prost(uint64, tag = "3")]
+    pub inode: u64,
+    /// `st_size`, in bytes.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+}
+/// It is done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Done {}
+/// The descriptor came along with this message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescriptorSent {}
+/// Whether workers would open the same file by that path.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileIsSame {
+    /// True when path, device, inode and size agree.
+    #[prost(bool, tag = "1")]
+    pub same: bool,
+}
+/// What a worker may do with a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BlobAccess {
+    /// Never sent.
+    Unspecified = 0,
+    /// Read it; writing fails. NumPy arrays become `numpy.memmap`.
+    Read = 1,
+    /// Read it, and write to a private copy that is made page by page.
+    Copy = 2,
+    /// Read and write it, together with every other worker that has it.
+    Write = 3,
+}
+impl BlobAccess {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BLOB_ACCESS_UNSPECIFIED",
+            Self::Read => "BLOB_ACCESS_READ",
+            Self::Copy => "BLOB_ACCESS_COPY",
+            Self::Write => "BLOB_ACCESS_WRITE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BLOB_ACCESS_UNSPECIFIED" => Some(Self::Unspecified),
+            "BLOB_ACCESS_READ" => Some(Self::Read),
+            "BLOB_ACCESS_COPY" => Some(Self::Copy),
+            "BLOB_ACCESS_WRITE" => Some(Self::Write),
+            _ => None,
+        }
+    }
+}
 /// How a batch ended. Sent exactly once for each submitted batch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BatchEnded {
@@ -209,13 +452,23 @@ pub mod batch_ended {
 /// The results of a batch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Value {
-    /// Pickled list of the results, in the order of the tasks, or its beginning.
+    /// Pickled list of the results, in the order of the tasks, then its
+    /// out-of-band buffers when they are not in a blob; or the beginning of that.
     #[prost(bytes = "bytes", tag = "1")]
     pub payload: ::prost::bytes::Bytes,
     /// Length of the whole payload in bytes. The rest follows in `PayloadPart`s
     /// before any other frame.
     #[prost(uint64, tag = "2")]
     pub payload_bytes: u64,
+    /// Lengths in bytes of the pickle's out-of-band buffers, in the pickle's
+    /// order. Empty: there are none.
+    #[prost(uint64, repeated, tag = "3")]
+    pub buffer_bytes: ::prost::alloc::vec::Vec<u64>,
+    /// Blob with these buffers, each at the next multiple of 64 bytes, to be
+    /// fetched by the session's data line. 0: they follow the pickle in the
+    /// payload, one after the other without gaps.
+    #[prost(uint64, tag = "4")]
+    pub blob_id: u64,
 }
 /// Instants of a batch on CLOCK_MONOTONIC of the agent's machine, which its
 /// workers share, in nanoseconds. 0: the batch did not get so far.
@@ -395,7 +648,7 @@ pub struct ClientEnvelope {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClientFrame {
     /// Exactly one is set; an empty frame ends the stream with an error.
-    #[prost(oneof = "client_frame::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "client_frame::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub body: ::core::option::Option<client_frame::Body>,
 }
 /// Nested message and enum types in `ClientFrame`.
@@ -418,6 +671,15 @@ pub mod client_frame {
         /// Ends a call.
         #[prost(message, tag = "5")]
         CloseCall(super::CloseCall),
+        /// Asks whether the agent has a blob already.
+        #[prost(message, tag = "6")]
+        OfferBlob(super::OfferBlob),
+        /// Bytes of a blob that the agent misses.
+        #[prost(message, tag = "7")]
+        BlobPart(super::BlobPart),
+        /// Lets go of blobs.
+        #[prost(message, tag = "8")]
+        ReleaseBlobs(super::ReleaseBlobs),
     }
 }
 /// How a worker is set up before its first task. Workers with different
@@ -465,7 +727,7 @@ pub struct OpenCall {
     pub task_timeout_seconds: f64,
 }
 /// A batch: tasks that joblib ships together.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubmitBatch {
     /// Chosen by the driver, greater than that of every earlier batch of the
     /// session.
@@ -484,6 +746,12 @@ pub struct SubmitBatch {
     /// before any other frame but `CloseCall`.
     #[prost(uint64, tag = "5")]
     pub payload_bytes: u64,
+    /// Blobs that are the pickle's out-of-band buffers, in the pickle's order.
+    #[prost(message, repeated, tag = "6")]
+    pub buffers: ::prost::alloc::vec::Vec<BlobUse>,
+    /// Objects that the tasks refer to by their index here.
+    #[prost(message, repeated, tag = "7")]
+    pub shared: ::prost::alloc::vec::Vec<SharedObject>,
 }
 /// More bytes of a payload, in order.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -515,7 +783,7 @@ pub struct AgentEnvelope {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentFrame {
     /// Exactly one is set.
-    #[prost(oneof = "agent_frame::Body", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "agent_frame::Body", tags = "1, 2, 3, 4, 5")]
     pub body: ::core::option::Option<agent_frame::Body>,
 }
 /// Nested message and enum types in `AgentFrame`.
@@ -535,6 +803,9 @@ pub mod agent_frame {
         /// The agent changed how many batches it runs at once.
         #[prost(message, tag = "4")]
         Capacity(super::Capacity),
+        /// What became of a blob that was offered.
+        #[prost(message, tag = "5")]
+        BlobState(super::BlobState),
     }
 }
 /// Bytes that a worker wrote to its standard output or error.

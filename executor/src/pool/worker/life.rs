@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clutch_worker_link::{Frame, FromWorker, LinkError, ToWorker, write_frame};
+use clutch_worker_link::{Frame, FromWorker, LinkError, RunBatch, ToWorker, write_frame};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -79,11 +79,12 @@ impl Life {
     }
 
     async fn run(&mut self, assignment: Assignment) {
-        let message = ToWorker::Run {
+        let message = ToWorker::Run(RunBatch {
             batch: assignment.batch.batch,
             tasks: assignment.tasks,
             nesting_level: assignment.nesting_level,
-        };
+            ..RunBatch::default()
+        });
         self.process.outputs.begin_batch();
         self.process.look_at = assignment.task_timeout.map(|limit| Instant::now() + limit);
         self.state = State::Running(Running {

@@ -31,7 +31,7 @@ impl Running {
         outputs: &Outputs,
     ) -> Option<(BatchOutcome, u64)> {
         let (report, result) = match frame.message {
-            FromWorker::Done(report) => (report, Ok(frame.payload.into())),
+            FromWorker::Done(report, _) => (report, Ok(frame.payload.into())),
             FromWorker::Failed(report, failed) => {
                 (report, Err(failure(failed, frame.payload, outputs.stderr_tail())))
             }

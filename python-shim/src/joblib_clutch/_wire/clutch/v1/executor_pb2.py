@@ -12,11 +12,12 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from joblib_clutch._wire.clutch.v1 import blob_pb2 as clutch_dot_v1_dot_blob__pb2
 from joblib_clutch._wire.clutch.v1 import failure_pb2 as clutch_dot_v1_dot_failure__pb2
 from joblib_clutch._wire.clutch.v1 import outcome_pb2 as clutch_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63lutch/v1/executor.proto\x12\tclutch.v1\x1a\x17\x63lutch/v1/failure.proto\x1a\x17\x63lutch/v1/outcome.proto\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\x86\x01\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12\x12\n\nexecutable\x18\x03 \x01(\t\x12\x1b\n\x13\x63loudpickle_version\x18\x04 \x01(\t\x12\x16\n\x0ejoblib_version\x18\x05 \x01(\t\"\xa5\x01\n\x12OpenSessionRequest\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x16\n\x0e\x63lient_version\x18\x02 \x01(\t\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\"r\n\x13OpenSessionResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.clutch.v1.SessionOpenedH\x00\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x12.clutch.v1.RefusalH\x00\x42\x08\n\x06result\"\x80\x02\n\rSessionOpened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x01(\r\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12,\n\x08protocol\x18\x04 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x05 \x01(\t\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x17\n\x0fmax_batch_bytes\x18\x07 \x01(\x04\x12\x18\n\x10max_open_batches\x18\x08 \x01(\r\x12\x19\n\x11max_session_bytes\x18\t \x01(\x04\"\x9c\x01\n\x07Refusal\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.clutch.v1.FailureKind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12)\n\tavailable\x18\x04 \x03(\x0b\x32\x16.clutch.v1.Environment\x12\x1f\n\x05\x66\x61ult\x18\x05 \x01(\x0e\x32\x10.clutch.v1.Fault\"L\n\x0e\x43lientEnvelope\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x16.clutch.v1.ClientFrame\"\xff\x01\n\x0b\x43lientFrame\x12\x32\n\x0e\x64\x65\x66ine_profile\x18\x01 \x01(\x0b\x32\x18.clutch.v1.DefineProfileH\x00\x12(\n\topen_call\x18\x02 \x01(\x0b\x32\x13.clutch.v1.OpenCallH\x00\x12.\n\x0csubmit_batch\x18\x03 \x01(\x0b\x32\x16.clutch.v1.SubmitBatchH\x00\x12.\n\x0cpayload_part\x18\x04 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12*\n\nclose_call\x18\x05 \x01(\x0b\x32\x14.clutch.v1.CloseCallH\x00\x42\x06\n\x04\x62ody\"\xb1\x01\n\rDefineProfile\x12\x12\n\nprofile_id\x18\x01 \x01(\x04\x12:\n\tvariables\x18\x02 \x03(\x0b\x32\'.clutch.v1.DefineProfile.VariablesEntry\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\r\n\x05setup\x18\x04 \x01(\x0c\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x08OpenCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x12\n\nprofile_id\x18\x02 \x01(\x04\x12\x13\n\x0bmax_running\x18\x03 \x01(\r\x12\x15\n\rnesting_level\x18\x04 \x01(\r\x12\x1c\n\x14task_timeout_seconds\x18\x05 \x01(\x01\"g\n\x0bSubmitBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\x04\x12\r\n\x05tasks\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x15\n\rpayload_bytes\x18\x05 \x01(\x04\"-\n\x0bPayloadPart\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1c\n\tCloseCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\"6\n\rAgentEnvelope\x12%\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x15.clutch.v1.AgentFrame\"\xc0\x01\n\nAgentFrame\x12,\n\x0b\x62\x61tch_ended\x18\x01 \x01(\x0b\x32\x15.clutch.v1.BatchEndedH\x00\x12.\n\x0cpayload_part\x18\x02 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x11.clutch.v1.OutputH\x00\x12\'\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x13.clutch.v1.CapacityH\x00\x42\x06\n\x04\x62ody\"L\n\x06Output\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\'\n\x06stream\x18\x02 \x01(\x0e\x32\x17.clutch.v1.OutputStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x19\n\x08\x43\x61pacity\x12\r\n\x05slots\x18\x01 \x01(\r\"\x12\n\x10GetStatusRequest\"\x9e\x02\n\x11GetStatusResponse\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x32\n\x0c\x65nvironments\x18\x06 \x03(\x0b\x32\x1c.clutch.v1.EnvironmentStatus\x12*\n\x08sessions\x18\x07 \x03(\x0b\x32\x18.clutch.v1.SessionStatus\x12(\n\x07workers\x18\x08 \x03(\x0b\x32\x17.clutch.v1.WorkerStatus\x12\x10\n\x08\x64raining\x18\t \x01(\x08\"{\n\x11\x45nvironmentStatus\x12+\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x12\n\nzygote_pid\x18\x02 \x01(\r\x12\x14\n\x0cwarm_modules\x18\x03 \x03(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"?\n\rSessionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\"N\n\x0cWorkerStatus\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x12\n\nexecutable\x18\x02 \x01(\t\x12\x0c\n\x04\x62usy\x18\x03 \x01(\x08\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x04*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x32\xe3\x01\n\x08\x45xecutor\x12L\n\x0bOpenSession\x12\x1d.clutch.v1.OpenSessionRequest\x1a\x1e.clutch.v1.OpenSessionResponse\x12\x41\n\x06\x41ttach\x12\x19.clutch.v1.ClientEnvelope\x1a\x18.clutch.v1.AgentEnvelope(\x01\x30\x01\x12\x46\n\tGetStatus\x12\x1b.clutch.v1.GetStatusRequest\x1a\x1c.clutch.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63lutch/v1/executor.proto\x12\tclutch.v1\x1a\x14\x63lutch/v1/blob.proto\x1a\x17\x63lutch/v1/failure.proto\x1a\x17\x63lutch/v1/outcome.proto\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\x86\x01\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12\x12\n\nexecutable\x18\x03 \x01(\t\x12\x1b\n\x13\x63loudpickle_version\x18\x04 \x01(\t\x12\x16\n\x0ejoblib_version\x18\x05 \x01(\t\"\xa5\x01\n\x12OpenSessionRequest\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x16\n\x0e\x63lient_version\x18\x02 \x01(\t\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\"r\n\x13OpenSessionResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.clutch.v1.SessionOpenedH\x00\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x12.clutch.v1.RefusalH\x00\x42\x08\n\x06result\"\x80\x02\n\rSessionOpened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x01(\r\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12,\n\x08protocol\x18\x04 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x05 \x01(\t\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x17\n\x0fmax_batch_bytes\x18\x07 \x01(\x04\x12\x18\n\x10max_open_batches\x18\x08 \x01(\r\x12\x19\n\x11max_session_bytes\x18\t \x01(\x04\"\x9c\x01\n\x07Refusal\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.clutch.v1.FailureKind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12)\n\tavailable\x18\x04 \x03(\x0b\x32\x16.clutch.v1.Environment\x12\x1f\n\x05\x66\x61ult\x18\x05 \x01(\x0e\x32\x10.clutch.v1.Fault\"L\n\x0e\x43lientEnvelope\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x16.clutch.v1.ClientFrame\"\x87\x03\n\x0b\x43lientFrame\x12\x32\n\x0e\x64\x65\x66ine_profile\x18\x01 \x01(\x0b\x32\x18.clutch.v1.DefineProfileH\x00\x12(\n\topen_call\x18\x02 \x01(\x0b\x32\x13.clutch.v1.OpenCallH\x00\x12.\n\x0csubmit_batch\x18\x03 \x01(\x0b\x32\x16.clutch.v1.SubmitBatchH\x00\x12.\n\x0cpayload_part\x18\x04 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12*\n\nclose_call\x18\x05 \x01(\x0b\x32\x14.clutch.v1.CloseCallH\x00\x12*\n\noffer_blob\x18\x06 \x01(\x0b\x32\x14.clutch.v1.OfferBlobH\x00\x12(\n\tblob_part\x18\x07 \x01(\x0b\x32\x13.clutch.v1.BlobPartH\x00\x12\x30\n\rrelease_blobs\x18\x08 \x01(\x0b\x32\x17.clutch.v1.ReleaseBlobsH\x00\x42\x06\n\x04\x62ody\"\xb1\x01\n\rDefineProfile\x12\x12\n\nprofile_id\x18\x01 \x01(\x04\x12:\n\tvariables\x18\x02 \x03(\x0b\x32\'.clutch.v1.DefineProfile.VariablesEntry\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\r\n\x05setup\x18\x04 \x01(\x0c\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x08OpenCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x12\n\nprofile_id\x18\x02 \x01(\x04\x12\x13\n\x0bmax_running\x18\x03 \x01(\r\x12\x15\n\rnesting_level\x18\x04 \x01(\r\x12\x1c\n\x14task_timeout_seconds\x18\x05 \x01(\x01\"\xb5\x01\n\x0bSubmitBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\x04\x12\r\n\x05tasks\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x15\n\rpayload_bytes\x18\x05 \x01(\x04\x12#\n\x07\x62uffers\x18\x06 \x03(\x0b\x32\x12.clutch.v1.BlobUse\x12\'\n\x06shared\x18\x07 \x03(\x0b\x32\x17.clutch.v1.SharedObject\"-\n\x0bPayloadPart\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1c\n\tCloseCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\"6\n\rAgentEnvelope\x12%\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x15.clutch.v1.AgentFrame\"\xec\x01\n\nAgentFrame\x12,\n\x0b\x62\x61tch_ended\x18\x01 \x01(\x0b\x32\x15.clutch.v1.BatchEndedH\x00\x12.\n\x0cpayload_part\x18\x02 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x11.clutch.v1.OutputH\x00\x12\'\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x13.clutch.v1.CapacityH\x00\x12*\n\nblob_state\x18\x05 \x01(\x0b\x32\x14.clutch.v1.BlobStateH\x00\x42\x06\n\x04\x62ody\"L\n\x06Output\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\'\n\x06stream\x18\x02 \x01(\x0e\x32\x17.clutch.v1.OutputStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x19\n\x08\x43\x61pacity\x12\r\n\x05slots\x18\x01 \x01(\r\"\x12\n\x10GetStatusRequest\"\x9e\x02\n\x11GetStatusResponse\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x32\n\x0c\x65nvironments\x18\x06 \x03(\x0b\x32\x1c.clutch.v1.EnvironmentStatus\x12*\n\x08sessions\x18\x07 \x03(\x0b\x32\x18.clutch.v1.SessionStatus\x12(\n\x07workers\x18\x08 \x03(\x0b\x32\x17.clutch.v1.WorkerStatus\x12\x10\n\x08\x64raining\x18\t \x01(\x08\"{\n\x11\x45nvironmentStatus\x12+\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x12\n\nzygote_pid\x18\x02 \x01(\r\x12\x14\n\x0cwarm_modules\x18\x03 \x03(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"?\n\rSessionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\"N\n\x0cWorkerStatus\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x12\n\nexecutable\x18\x02 \x01(\t\x12\x0c\n\x04\x62usy\x18\x03 \x01(\x08\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x04*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x32\xe3\x01\n\x08\x45xecutor\x12L\n\x0bOpenSession\x12\x1d.clutch.v1.OpenSessionRequest\x1a\x1e.clutch.v1.OpenSessionResponse\x12\x41\n\x06\x41ttach\x12\x19.clutch.v1.ClientEnvelope\x1a\x18.clutch.v1.AgentEnvelope(\x01\x30\x01\x12\x46\n\tGetStatus\x12\x1b.clutch.v1.GetStatusRequest\x1a\x1c.clutch.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,54 +26,54 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_DEFINEPROFILE_VARIABLESENTRY']._options = None
   _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_options = b'8\001'
-  _globals['_OUTPUTSTREAM']._serialized_start=2733
-  _globals['_OUTPUTSTREAM']._serialized_end=2830
-  _globals['_PROTOCOLVERSION']._serialized_start=89
-  _globals['_PROTOCOLVERSION']._serialized_end=136
-  _globals['_ENVIRONMENT']._serialized_start=139
-  _globals['_ENVIRONMENT']._serialized_end=273
-  _globals['_OPENSESSIONREQUEST']._serialized_start=276
-  _globals['_OPENSESSIONREQUEST']._serialized_end=441
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=443
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=557
-  _globals['_SESSIONOPENED']._serialized_start=560
-  _globals['_SESSIONOPENED']._serialized_end=816
-  _globals['_REFUSAL']._serialized_start=819
-  _globals['_REFUSAL']._serialized_end=975
-  _globals['_CLIENTENVELOPE']._serialized_start=977
-  _globals['_CLIENTENVELOPE']._serialized_end=1053
-  _globals['_CLIENTFRAME']._serialized_start=1056
-  _globals['_CLIENTFRAME']._serialized_end=1311
-  _globals['_DEFINEPROFILE']._serialized_start=1314
-  _globals['_DEFINEPROFILE']._serialized_end=1491
-  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_start=1443
-  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_end=1491
-  _globals['_OPENCALL']._serialized_start=1493
-  _globals['_OPENCALL']._serialized_end=1614
-  _globals['_SUBMITBATCH']._serialized_start=1616
-  _globals['_SUBMITBATCH']._serialized_end=1719
-  _globals['_PAYLOADPART']._serialized_start=1721
-  _globals['_PAYLOADPART']._serialized_end=1766
-  _globals['_CLOSECALL']._serialized_start=1768
-  _globals['_CLOSECALL']._serialized_end=1796
-  _globals['_AGENTENVELOPE']._serialized_start=1798
-  _globals['_AGENTENVELOPE']._serialized_end=1852
-  _globals['_AGENTFRAME']._serialized_start=1855
-  _globals['_AGENTFRAME']._serialized_end=2047
-  _globals['_OUTPUT']._serialized_start=2049
-  _globals['_OUTPUT']._serialized_end=2125
-  _globals['_CAPACITY']._serialized_start=2127
-  _globals['_CAPACITY']._serialized_end=2152
-  _globals['_GETSTATUSREQUEST']._serialized_start=2154
-  _globals['_GETSTATUSREQUEST']._serialized_end=2172
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2175
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2461
-  _globals['_ENVIRONMENTSTATUS']._serialized_start=2463
-  _globals['_ENVIRONMENTSTATUS']._serialized_end=2586
-  _globals['_SESSIONSTATUS']._serialized_start=2588
-  _globals['_SESSIONSTATUS']._serialized_end=2651
-  _globals['_WORKERSTATUS']._serialized_start=2653
-  _globals['_WORKERSTATUS']._serialized_end=2731
-  _globals['_EXECUTOR']._serialized_start=2833
-  _globals['_EXECUTOR']._serialized_end=3060
+  _globals['_OUTPUTSTREAM']._serialized_start=3014
+  _globals['_OUTPUTSTREAM']._serialized_end=3111
+  _globals['_PROTOCOLVERSION']._serialized_start=111
+  _globals['_PROTOCOLVERSION']._serialized_end=158
+  _globals['_ENVIRONMENT']._serialized_start=161
+  _globals['_ENVIRONMENT']._serialized_end=295
+  _globals['_OPENSESSIONREQUEST']._serialized_start=298
+  _globals['_OPENSESSIONREQUEST']._serialized_end=463
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=465
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=579
+  _globals['_SESSIONOPENED']._serialized_start=582
+  _globals['_SESSIONOPENED']._serialized_end=838
+  _globals['_REFUSAL']._serialized_start=841
+  _globals['_REFUSAL']._serialized_end=997
+  _globals['_CLIENTENVELOPE']._serialized_start=999
+  _globals['_CLIENTENVELOPE']._serialized_end=1075
+  _globals['_CLIENTFRAME']._serialized_start=1078
+  _globals['_CLIENTFRAME']._serialized_end=1469
+  _globals['_DEFINEPROFILE']._serialized_start=1472
+  _globals['_DEFINEPROFILE']._serialized_end=1649
+  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_start=1601
+  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_end=1649
+  _globals['_OPENCALL']._serialized_start=1651
+  _globals['_OPENCALL']._serialized_end=1772
+  _globals['_SUBMITBATCH']._serialized_start=1775
+  _globals['_SUBMITBATCH']._serialized_end=1956
+  _globals['_PAYLOADPART']._serialized_start=1958
+  _globals['_PAYLOADPART']._serialized_end=2003
+  _globals['_CLOSECALL']._serialized_start=2005
+  _globals['_CLOSECALL']._serialized_end=2033
+  _globals['_AGENTENVELOPE']._serialized_start=2035
+  _globals['_AGENTENVELOPE']._serialized_end=2089
+  _globals['_AGENTFRAME']._serialized_start=2092
+  _globals['_AGENTFRAME']._serialized_end=2328
+  _globals['_OUTPUT']._serialized_start=2330
+  _globals['_OUTPUT']._serialized_end=2406
+  _globals['_CAPACITY']._serialized_start=2408
+  _globals['_CAPACITY']._serialized_end=2433
+  _globals['_GETSTATUSREQUEST']._serialized_start=2435
+  _globals['_GETSTATUSREQUEST']._serialized_end=2453
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2456
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2742
+  _globals['_ENVIRONMENTSTATUS']._serialized_start=2744
+  _globals['_ENVIRONMENTSTATUS']._serialized_end=2867
+  _globals['_SESSIONSTATUS']._serialized_start=2869
+  _globals['_SESSIONSTATUS']._serialized_end=2932
+  _globals['_WORKERSTATUS']._serialized_start=2934
+  _globals['_WORKERSTATUS']._serialized_end=3012
+  _globals['_EXECUTOR']._serialized_start=3114
+  _globals['_EXECUTOR']._serialized_end=3341
 # @@protoc_insertion_point(module_scope)

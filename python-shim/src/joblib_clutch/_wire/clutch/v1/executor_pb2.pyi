@@ -1,3 +1,4 @@
+from joblib_clutch._wire.clutch.v1 import blob_pb2 as _blob_pb2
 from joblib_clutch._wire.clutch.v1 import failure_pb2 as _failure_pb2
 from joblib_clutch._wire.clutch.v1 import outcome_pb2 as _outcome_pb2
 from google.protobuf.internal import containers as _containers
@@ -106,18 +107,24 @@ class ClientEnvelope(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., frames: _Optional[_Iterable[_Union[ClientFrame, _Mapping]]] = ...) -> None: ...
 
 class ClientFrame(_message.Message):
-    __slots__ = ("define_profile", "open_call", "submit_batch", "payload_part", "close_call")
+    __slots__ = ("define_profile", "open_call", "submit_batch", "payload_part", "close_call", "offer_blob", "blob_part", "release_blobs")
     DEFINE_PROFILE_FIELD_NUMBER: _ClassVar[int]
     OPEN_CALL_FIELD_NUMBER: _ClassVar[int]
     SUBMIT_BATCH_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_PART_FIELD_NUMBER: _ClassVar[int]
     CLOSE_CALL_FIELD_NUMBER: _ClassVar[int]
+    OFFER_BLOB_FIELD_NUMBER: _ClassVar[int]
+    BLOB_PART_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_BLOBS_FIELD_NUMBER: _ClassVar[int]
     define_profile: DefineProfile
     open_call: OpenCall
     submit_batch: SubmitBatch
     payload_part: PayloadPart
     close_call: CloseCall
-    def __init__(self, define_profile: _Optional[_Union[DefineProfile, _Mapping]] = ..., open_call: _Optional[_Union[OpenCall, _Mapping]] = ..., submit_batch: _Optional[_Union[SubmitBatch, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., close_call: _Optional[_Union[CloseCall, _Mapping]] = ...) -> None: ...
+    offer_blob: _blob_pb2.OfferBlob
+    blob_part: _blob_pb2.BlobPart
+    release_blobs: _blob_pb2.ReleaseBlobs
+    def __init__(self, define_profile: _Optional[_Union[DefineProfile, _Mapping]] = ..., open_call: _Optional[_Union[OpenCall, _Mapping]] = ..., submit_batch: _Optional[_Union[SubmitBatch, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., close_call: _Optional[_Union[CloseCall, _Mapping]] = ..., offer_blob: _Optional[_Union[_blob_pb2.OfferBlob, _Mapping]] = ..., blob_part: _Optional[_Union[_blob_pb2.BlobPart, _Mapping]] = ..., release_blobs: _Optional[_Union[_blob_pb2.ReleaseBlobs, _Mapping]] = ...) -> None: ...
 
 class DefineProfile(_message.Message):
     __slots__ = ("profile_id", "variables", "workers", "setup")
@@ -153,18 +160,22 @@ class OpenCall(_message.Message):
     def __init__(self, call_id: _Optional[int] = ..., profile_id: _Optional[int] = ..., max_running: _Optional[int] = ..., nesting_level: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ...) -> None: ...
 
 class SubmitBatch(_message.Message):
-    __slots__ = ("batch_id", "call_id", "tasks", "payload", "payload_bytes")
+    __slots__ = ("batch_id", "call_id", "tasks", "payload", "payload_bytes", "buffers", "shared")
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
     batch_id: int
     call_id: int
     tasks: int
     payload: bytes
     payload_bytes: int
-    def __init__(self, batch_id: _Optional[int] = ..., call_id: _Optional[int] = ..., tasks: _Optional[int] = ..., payload: _Optional[bytes] = ..., payload_bytes: _Optional[int] = ...) -> None: ...
+    buffers: _containers.RepeatedCompositeFieldContainer[_blob_pb2.BlobUse]
+    shared: _containers.RepeatedCompositeFieldContainer[_blob_pb2.SharedObject]
+    def __init__(self, batch_id: _Optional[int] = ..., call_id: _Optional[int] = ..., tasks: _Optional[int] = ..., payload: _Optional[bytes] = ..., payload_bytes: _Optional[int] = ..., buffers: _Optional[_Iterable[_Union[_blob_pb2.BlobUse, _Mapping]]] = ..., shared: _Optional[_Iterable[_Union[_blob_pb2.SharedObject, _Mapping]]] = ...) -> None: ...
 
 class PayloadPart(_message.Message):
     __slots__ = ("batch_id", "data")
@@ -187,16 +198,18 @@ class AgentEnvelope(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[AgentFrame, _Mapping]]] = ...) -> None: ...
 
 class AgentFrame(_message.Message):
-    __slots__ = ("batch_ended", "payload_part", "output", "capacity")
+    __slots__ = ("batch_ended", "payload_part", "output", "capacity", "blob_state")
     BATCH_ENDED_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_PART_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    BLOB_STATE_FIELD_NUMBER: _ClassVar[int]
     batch_ended: _outcome_pb2.BatchEnded
     payload_part: PayloadPart
     output: Output
     capacity: Capacity
-    def __init__(self, batch_ended: _Optional[_Union[_outcome_pb2.BatchEnded, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ...) -> None: ...
+    blob_state: _blob_pb2.BlobState
+    def __init__(self, batch_ended: _Optional[_Union[_outcome_pb2.BatchEnded, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., blob_state: _Optional[_Union[_blob_pb2.BlobState, _Mapping]] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("pid", "stream", "data")

@@ -23,12 +23,16 @@ class BatchEnded(_message.Message):
     def __init__(self, batch_id: _Optional[int] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., worker_pid: _Optional[int] = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("payload", "payload_bytes")
+    __slots__ = ("payload", "payload_bytes", "buffer_bytes", "blob_id")
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUFFER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BLOB_ID_FIELD_NUMBER: _ClassVar[int]
     payload: bytes
     payload_bytes: int
-    def __init__(self, payload: _Optional[bytes] = ..., payload_bytes: _Optional[int] = ...) -> None: ...
+    buffer_bytes: _containers.RepeatedScalarFieldContainer[int]
+    blob_id: int
+    def __init__(self, payload: _Optional[bytes] = ..., payload_bytes: _Optional[int] = ..., buffer_bytes: _Optional[_Iterable[int]] = ..., blob_id: _Optional[int] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("queued_at", "assigned_at", "received_at", "unpickled_at", "ran_at", "pickled_at", "ended_at", "task_nanoseconds")
