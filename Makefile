@@ -13,7 +13,7 @@ VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
 GENERATOR := .cache/generator
 GENERATOR_PY := $(GENERATOR)/bin/python
-AGENT_CRATES := -p clutch-executor -p clutch-interpreter
+CRATES := -p clutch-executor -p clutch-interpreter -p clutch-native
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The interpreter that the Rust tests host.
@@ -98,7 +98,7 @@ generate: cargo-is-here $(GENERATOR)/.stamp ## rewrite what is generated from pr
 .PHONY: wheel
 wheel: cargo-is-here .venv/.stamp ## build the wheel into dist/
 	rm -rf python-shim/build dist/*.whl
-	cargo build --release --locked $(AGENT_CRATES)
+	cargo build --release --locked $(CRATES)
 	$(PY) -m build --wheel --no-isolation --outdir dist python-shim
 
 .PHONY: sdist
@@ -114,7 +114,7 @@ venvs: wheel ## environments of other Python versions in .venvs/, with the wheel
 
 .PHONY: install
 install: cargo-is-here .venv/.stamp ## build the agent and install the shim into .venv
-	cargo build --release --locked $(AGENT_CRATES)
+	cargo build --release --locked $(CRATES)
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable python-shim
 
 .venv/.stamp: integration-tests/requirements.txt
@@ -139,6 +139,6 @@ cargo-is-here:
 .PHONY: clean
 clean: ## remove everything that was built
 	cargo clean
-	rm -rf .venv .venvs .cache dist python-shim/build python-shim/src/joblib_clutch/_agent
+	rm -rf .venv .venvs .cache dist python-shim/build python-shim/src/joblib_clutch/_agent python-shim/src/joblib_clutch/_native.abi3.so
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -prune -exec rm -rf {} +

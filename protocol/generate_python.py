@@ -1,4 +1,4 @@
-"""Writes the Python side of the contract into the shim.
+"""Writes the contract in Python, for the tests: a speaker that is not our own.
 
 Run it through ``make generate``, which gives it an environment of its own with
 the compiler that ``requirements.txt`` pins. With ``--check`` it writes nothing
@@ -18,9 +18,9 @@ from google.protobuf.descriptor_pb2 import (  # type: ignore[import-untyped,unus
 from grpc_tools import protoc  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 PROTOS = Path(__file__).parent / "proto"
-TARGET = Path(__file__).parents[1] / "python-shim/src/joblib_clutch/_wire"
+TARGET = Path(__file__).parent / "python/clutch_wire"
 # Where the generated packages live; protoc believes that they are top-level.
-HOME = "joblib_clutch._wire"
+HOME = "clutch_wire"
 
 
 def main() -> int:

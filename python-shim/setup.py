@@ -1,13 +1,15 @@
-"""Builds the agent and puts it into the package.
+"""Builds the machine code and puts it into the package.
 
-On Linux the wheel carries two files beside the Python code: the agent
-(``_agent/clutch``) and the interpreter host (``_agent/libclutch_interpreter.so``).
-Neither depends on the Python that builds them, so one wheel serves every Python.
-Elsewhere the wheel is pure Python: a driver without an agent.
+The wheel carries three files beside the Python code: the agent (``_agent/clutch``),
+the interpreter host (``_agent/libclutch_interpreter.so``) and the driver's client
+(``_native.abi3.so``). None depends on the Python that builds them, so one wheel
+serves every Python.
 
-``CLUTCH_PREBUILT_DIR`` names a directory, by its absolute path, that holds the two
+``CLUTCH_PREBUILT_DIR`` names a directory, by its absolute path, that holds the
 files already; then Cargo is not called.
 """
+
+from __future__ import annotations
 
 import functools
 import json
@@ -18,11 +20,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HERE = Path(__file__).parent.resolve()
 # A source distribution carries the Rust workspace in a folder of its own.
@@ -34,37 +40,44 @@ RUST_SOURCES = [
     "rust-toolchain.toml",
     "executor",
     "protocol",
+    "python-shim/client",
+    "python-shim/native",
 ]
-AGENT_FILES = ["clutch", "libclutch_interpreter.so"]
+# What Cargo makes, and where the package has it.
+PLACES = {
+    "clutch": "_agent/clutch",
+    "libclutch_interpreter.so": "_agent/libclutch_interpreter.so",
+    "libclutch_native.so": "_native.abi3.so",
+}
 # No wheel claims less than the oldest C library that Rust itself supports.
 OLDEST_GLIBC_MINOR = 17
 
-HAS_AGENT = sys.platform == "linux"
-
 
 @functools.cache
-def built_agent() -> list[Path]:
-    """Build the agent.
+def machine_code() -> dict[str, Path]:
+    """Build the machine code.
 
     Returns
     -------
-    list of Path
-        The agent and the interpreter host, in this order.
+    dict
+        Files by their place in the package.
 
     Raises
     ------
     SystemExit
-        Cargo is missing or failed, or a named file does not exist.
+        This is not Linux, Cargo is missing or failed, or a named file does not exist.
     """
+    if sys.platform != "linux":
+        raise SystemExit("error: joblib-clutch runs on Linux only")
     prebuilt = os.environ.get("CLUTCH_PREBUILT_DIR")
-    files = [Path(prebuilt).resolve() / n for n in AGENT_FILES] if prebuilt else cargo_build()
-    for file in files:
+    made = {n: Path(prebuilt).resolve() / n for n in PLACES} if prebuilt else cargo_build()
+    for file in made.values():
         if not file.is_file():
-            raise SystemExit(f"error: the agent cannot be packed: {file} does not exist")
-    return files
+            raise SystemExit(f"error: {file} cannot be packed: it does not exist")
+    return {place: made[name] for name, place in PLACES.items()}
 
 
-def cargo_build() -> list[Path]:
+def cargo_build() -> dict[str, Path]:
     """Run Cargo and return what it made."""
     cargo = shutil.which("cargo")
     if cargo is None:
@@ -74,24 +87,25 @@ def cargo_build() -> list[Path]:
             "ready-made wheel of joblib-clutch."
         )
     command = [cargo, "build", "--release", "--locked", "-p", "clutch-executor"]
-    command += ["-p", "clutch-interpreter", "--message-format=json-render-diagnostics"]
+    command += ["-p", "clutch-interpreter", "-p", "clutch-native"]
+    command += ["--message-format=json-render-diagnostics"]
     print("running", *command, file=sys.stderr, flush=True)
     run = subprocess.run(command, cwd=WORKSPACE, stdout=subprocess.PIPE, check=False, text=True)
     if run.returncode != 0:
-        raise SystemExit(f"error: cargo could not build the agent (exit code {run.returncode})")
+        raise SystemExit(f"error: cargo could not build it (exit code {run.returncode})")
     made = {
         Path(name).name: Path(name)
         for message in map(json.loads, run.stdout.splitlines())
         if message["reason"] == "compiler-artifact"
         for name in message["filenames"]
     }
-    missing = [name for name in AGENT_FILES if name not in made]
+    missing = [name for name in PLACES if name not in made]
     if missing:
         raise SystemExit(f"error: cargo did not make {', '.join(missing)}")
-    return [made[name] for name in AGENT_FILES]
+    return made
 
 
-def platform_tag(files: list[Path]) -> str:
+def platform_tag(files: Iterable[Path]) -> str:
     """Return the wheel's platform: the oldest C library that the files run on."""
     machine = platform.machine()
     minors = {
@@ -105,39 +119,37 @@ def platform_tag(files: list[Path]) -> str:
 
 
 class ClutchDistribution(Distribution):
-    """A distribution with machine code, where there is an agent."""
+    """A distribution with machine code."""
 
     def has_ext_modules(self) -> bool:
         """Return whether the package belongs where machine code goes."""
-        return HAS_AGENT
+        return True
 
 
 class BuildPackage(build_py):
-    """Copies the agent beside the Python code."""
+    """Copies the machine code beside the Python code."""
 
     def run(self) -> None:
-        """Copy the package, then the agent."""
+        """Copy the package, then the machine code."""
         super().run()
-        if not HAS_AGENT:
-            return
         package = Path(self.get_package_dir("joblib_clutch"))
         if not self.editable_mode:
             package = Path(self.build_lib) / "joblib_clutch"
-        target = package / "_agent"
-        target.mkdir(parents=True, exist_ok=True)
-        for file in built_agent():
+        for place, file in machine_code().items():
+            target = package / place
+            target.parent.mkdir(parents=True, exist_ok=True)
             # Replace, never rewrite: an agent may be running from the old file.
-            partial = target / f".{file.name}.partial"
+            partial = target.with_name(f".{target.name}.partial")
             shutil.copy2(file, partial)
-            partial.replace(target / file.name)
+            partial.replace(target)
 
 
 class BuildWheel(bdist_wheel):
-    """Tags the wheel by what the agent needs, not by the Python that builds it."""
+    """Tags the wheel by what its machine code needs, not by the Python that builds it."""
 
     def get_tag(self) -> tuple[str, str, str]:
         """Return the tags for Python, ABI and platform."""
-        return "py3", "none", platform_tag(built_agent()) if HAS_AGENT else "any"
+        return "py3", "none", platform_tag(machine_code().values())
 
 
 class SourceDistribution(sdist):

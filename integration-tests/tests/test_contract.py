@@ -149,22 +149,31 @@ def test_submitting_does_not_wait_for_a_busy_agent(clutch, gate):
 # 5. Callbacks come on a thread of their own, and do not nest.
 
 
-def test_callbacks_come_on_one_other_thread_at_a_constant_depth(clutch):
+def _places(seen):
+    """Tasks that note where the iterator that makes them is consumed."""
+    for number in range(1500):
+        depth = sum(1 for _ in itertools.takewhile(bool, _frames()))
+        seen.append((threading.current_thread().name, depth))
+        yield delayed(tasks.double)(number)
+
+
+def test_callbacks_come_where_joblib_waits_at_a_constant_depth(clutch):
     seen = []
-
-    def depth():
-        return sum(1 for _ in itertools.takewhile(bool, _frames()))
-
-    def work():
-        for number in range(1500):
-            seen.append((threading.current_thread().name, depth()))
-            yield delayed(tasks.double)(number)
-
-    results = clutch(batch_size=1)(work())
+    results = clutch(batch_size=1)(_places(seen))
     assert results == [2 * number for number in range(1500)]
+    # A courier steps in when joblib does not come for them at once.
+    names = {name for name, _ in seen[100:]}
+    assert threading.main_thread().name in names
+    assert names <= {threading.main_thread().name, "clutch-callbacks"}
+    assert len(set(seen[100:])) == len(names)
+
+
+def test_callbacks_of_a_generator_never_come_on_the_callers_thread(clutch):
+    seen = []
+    results = clutch(batch_size=1, return_as="generator")(_places(seen))
+    assert list(results) == [2 * number for number in range(1500)]
     later = seen[100:]
-    assert len({name for name, _ in later}) == 1
-    assert threading.main_thread().name not in {name for name, _ in later}
+    assert {name for name, _ in later} == {"clutch-callbacks"}
     assert len({depth for _, depth in later}) == 1
 
 

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import pytest
 import tasks
+from clutch_wire.clutch.v1 import executor_pb2 as wire
+from clutch_wire.clutch.v1 import failure_pb2
+from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 from joblib import Parallel, delayed, parallel_config
 from support.agents import Agent
+from support.channels import open_channel
 from support.waiting import until
 
-from joblib_clutch import exceptions, handshake
-from joblib_clutch._wire.clutch.v1 import failure_pb2
-from joblib_clutch.failures import CLASS_OF_KIND, kind_name
+from joblib_clutch import exceptions
+from joblib_clutch.failures import CLASS_OF_KIND
+from joblib_clutch.session import refused
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/failures.md").read_text()
@@ -21,11 +25,7 @@ OF_THE_DRIVER = {
     "ARGUMENT_UNPICKLABLE": exceptions.ArgumentPickleError,
     "RESULT_UNREADABLE": exceptions.ResultUnpickleError,
 }
-CLASSES = {
-    kind_name(kind): cls
-    for kind, cls in CLASS_OF_KIND.items()
-    if kind != failure_pb2.FAILURE_KIND_UNSPECIFIED
-} | OF_THE_DRIVER
+CLASSES = CLASS_OF_KIND | OF_THE_DRIVER
 
 
 def section(kind):
@@ -78,9 +78,18 @@ def no_such_environment(shared_agent, monkeypatch):
 
 
 def another_major(shared_agent, monkeypatch):
-    monkeypatch.setattr(handshake, "PROTOCOL_MAJOR", 2)
-    with Agent() as agent, use(agent):
-        two(tasks.pid)
+    # Our own client speaks one version only.
+    request = wire.OpenSessionRequest(protocol=wire.ProtocolVersion(major=2))
+    with Agent() as agent, open_channel(agent.address) as channel:
+        refusal = ExecutorStub(channel).OpenSession(request, timeout=20).refusal
+        said = {
+            "kind": failure_pb2.FailureKind.Name(refusal.kind).removeprefix("FAILURE_KIND_"),
+            "fault": failure_pb2.Fault.Name(refusal.fault).removeprefix("FAULT_"),
+            "message": refusal.message,
+            "advice": refusal.advice,
+            "available": [],
+        }
+        raise refused(said, agent.address)
 
 
 def draining(shared_agent, monkeypatch):

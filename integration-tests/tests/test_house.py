@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LONGEST_FILE_LINES = 500
-GENERATED = ("protocol/src/generated/", "python-shim/src/joblib_clutch/_wire/")
+GENERATED = ("protocol/src/generated/", "protocol/python/")
 # Folders that hold no sources of ours.
 SKIPPED = {"target", "build", "dist", "_agent", "rust", "__pycache__", "proto"}
 
@@ -92,15 +92,6 @@ def test_versions_agree():
     module = (ROOT / "python-shim/src/joblib_clutch/version.py").read_text()
     assert shim == cargo
     assert f'__version__ = "{cargo}"' in module
-
-
-def test_contract_versions_agree():
-    rust = (ROOT / "protocol/src/lib.rs").read_text()
-    python = (ROOT / "python-shim/src/joblib_clutch/version.py").read_text()
-    for part in ("PROTOCOL_MAJOR", "PROTOCOL_MINOR"):
-        stated = re.search(rf"const {part}: u32 = (\d+);", rust)
-        assert stated, part
-        assert re.search(rf"^{part} = {stated[1]}$", python, re.MULTILINE), part
 
 
 def test_every_failure_kind_is_known_to_the_shim():

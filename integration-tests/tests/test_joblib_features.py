@@ -145,7 +145,7 @@ def test_inner_threads_are_the_cores_of_a_slot_when_nobody_says_how_many():
 def test_the_variable_of_the_driver_travels(shared_agent):
     facts = run_script(
         """
-        sys.path.insert(0, sys.argv[2])
+        sys.path[:0] = [sys.argv[2], sys.argv[2] + "/../../protocol/python"]
         import test_joblib_features, tasks
         run = Parallel(n_jobs=2, backend="clutch", agents=sys.argv[1])
         say(found=[[sorted(found), variable]

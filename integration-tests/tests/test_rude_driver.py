@@ -7,14 +7,12 @@ import threading
 import cloudpickle
 import joblib
 import tasks
+from clutch_wire.clutch.v1 import executor_pb2 as wire
+from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 from joblib import Parallel, delayed
 from support.agents import Agent
+from support.channels import open_channel
 from support.waiting import until
-
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
-from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
-from joblib_clutch.handshake import open_channel
-from joblib_clutch.version import PROTOCOL_MAJOR, PROTOCOL_MINOR
 
 BATCHES_IN_ENVELOPE = 2_000
 ENVELOPES = 200
@@ -22,7 +20,7 @@ ENVELOPES = 200
 
 def open_request():
     return wire.OpenSessionRequest(
-        protocol=wire.ProtocolVersion(major=PROTOCOL_MAJOR, minor=PROTOCOL_MINOR),
+        protocol=wire.ProtocolVersion(major=1),
         environment=wire.Environment(
             python_version=platform.python_version(),
             implementation=sys.implementation.name,

@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
-
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
-from joblib_clutch._wire.clutch.v1 import executor_pb2_grpc as services
-from joblib_clutch._wire.clutch.v1 import failure_pb2, outcome_pb2
+from clutch_wire.clutch.v1 import executor_pb2 as wire
+from clutch_wire.clutch.v1 import executor_pb2_grpc as services
+from clutch_wire.clutch.v1 import failure_pb2, outcome_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import pytest
+from clutch_wire.clutch.v1 import failure_pb2
 from fake_agent import FakeAgent, TaskFailureError
 from joblib import Parallel, delayed, parallel_config
 
 import joblib_clutch
+from joblib_clutch import connections
 from joblib_clutch import exceptions as errors
-from joblib_clutch._wire.clutch.v1 import failure_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -248,7 +249,7 @@ def test_task_timeout_and_nesting_level_travel(agent: FakeAgent) -> None:
 
 
 def test_refusal_lists_what_there_is(start_agent: Callable[..., FakeAgent]) -> None:
-    from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
+    from clutch_wire.clutch.v1 import executor_pb2 as wire
 
     agent = start_agent(
         refusal=wire.Refusal(
@@ -316,23 +317,37 @@ def test_forked_child_does_not_use_its_parents_session(agent: FakeAgent) -> None
     assert seen.get() == 0
 
 
-def test_callbacks_run_on_another_thread_and_once(agent: FakeAgent) -> None:
-    from joblib_clutch.call import Call
+def test_callbacks_that_nobody_awaits_run_on_another_thread_and_once(agent: FakeAgent) -> None:
+    from joblib_clutch.call import Call, CallPlan
+    from joblib_clutch.settings import Settings
 
-    threads: list[str] = []
+    ended: list[tuple[str, BaseException | None]] = []
     done = threading.Semaphore(0)
 
-    def callback(_: object) -> None:
-        threads.append(threading.current_thread().name)
+    def callback(future: Any) -> None:
+        try:
+            future.result()
+        except Exception as error:
+            ended.append((threading.current_thread().name, type(error)))
+        else:
+            ended.append((threading.current_thread().name, None))
         done.release()
 
     call = Call()
+    settings = Settings(agents=agent.address)
+    call.start(connections.session_for(settings), CallPlan(settings, 0, 0, 1, None))
     call.submit([(double, (1,), {})], callback)
-    call.close()
+    assert done.acquire(timeout=10)
     call.submit([(double, (threading.Lock(),), {})], callback)
     assert done.acquire(timeout=10)
+    call.close()
+    call.submit([(double, (1,), {})], callback)
     assert done.acquire(timeout=10)
-    assert set(threads) == {"clutch-callbacks"}
+    assert ended == [
+        ("clutch-callbacks", None),
+        ("clutch-callbacks", errors.ArgumentPickleError),
+        ("clutch-callbacks", errors.CallCancelledError),
+    ]
 
 
 def test_closed_call_cancels_what_the_agent_has_not_heard_of(
@@ -352,7 +367,7 @@ def test_closed_call_cancels_what_the_agent_has_not_heard_of(
 def test_output_of_tasks_is_printed_here(
     agent: FakeAgent, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
+    from clutch_wire.clutch.v1 import executor_pb2 as wire
 
     def say(conversation: Any, submit: wire.SubmitBatch) -> None:
         text = f"batch {submit.batch_id}\n".encode()

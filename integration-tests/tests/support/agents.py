@@ -11,12 +11,13 @@ import threading
 import uuid
 from typing import Any
 
+from clutch_wire.clutch.v1 import executor_pb2 as wire
+from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
+
 from joblib_clutch import connections
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
-from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 from joblib_clutch.agent import find_binary
-from joblib_clutch.handshake import open_channel
 from support import processes
+from support.channels import open_channel
 from support.waiting import until
 
 LIGHT_WARM = ("cloudpickle", "joblib", "joblib_clutch", "threadpoolctl")

@@ -10,8 +10,6 @@ Importing this package registers the joblib backend ``"clutch"``::
 
 from joblib import register_parallel_backend
 
-# Before the other modules: gRPC reads its environment when it is loaded.
-import joblib_clutch.grpc_library  # noqa: F401
 from joblib_clutch import exceptions
 from joblib_clutch.backend import ClutchBackend
 from joblib_clutch.report import last_report

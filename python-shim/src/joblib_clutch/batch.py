@@ -1,24 +1,36 @@
-"""One submitted batch, until its one outcome has been delivered."""
+"""One submitted batch, until its one ending has been handled."""
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from joblib_clutch._wire.clutch.v1.outcome_pb2 import BatchEnded
+    from joblib_clutch.call import Call
 
 
-class BatchFuture(Future[list[Any]]):
-    """What joblib gets for a batch: the list of its results, or its error."""
+class BatchFuture:
+    """What joblib gets for a batch: the list of its results, or its error.
 
-    def __init__(self) -> None:
-        super().__init__()
-        # A batch is cancelled by closing its call, never through its future.
-        self.set_running_or_notify_cancel()
+    Parameters
+    ----------
+    call : Call
+        The batch's call.
+
+    Attributes
+    ----------
+    done : bool
+        Whether the results, or the error, are there.
+    """
+
+    __slots__ = ("_call", "_error", "_results", "done")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._results: list[Any] = []
+        self._error: BaseException | None = None
+        self.done = False
 
     def get(self, timeout: float | None = None) -> list[Any]:
         """Wait for the results, as joblib asks backends that it waits for.
@@ -32,51 +44,85 @@ class BatchFuture(Future[list[Any]]):
         -------
         list
             The results.
+
+        Raises
+        ------
+        TimeoutError
+            The time is over.
         """
-        return self.result(timeout)
+        if not self.done:
+            self._call.wait(self, timeout)
+        return self.result()
+
+    def result(self) -> list[Any]:
+        """Give the results of a batch that is done, or raise its error.
+
+        Returns
+        -------
+        list
+            The results.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._results
+
+    def set_result(self, results: list[Any]) -> None:
+        """End well.
+
+        Parameters
+        ----------
+        results : list
+            The results.
+        """
+        self._results = results
+        self.done = True
+
+    def set_exception(self, error: BaseException) -> None:
+        """End badly; the first ending counts.
+
+        Parameters
+        ----------
+        error : BaseException
+            What joblib is to raise.
+        """
+        if not self.done:
+            self._error = error
+            self.done = True
 
 
-class Outcomes(Protocol):
-    """Takes the one outcome of each batch; called by a session, never blocks."""
-
-    def ended(self, batch: Batch, ended: BatchEnded, payload: bytes) -> None:
-        """Take the outcome that the agent sent."""
-
-    def failed(self, batch: Batch, error: Exception) -> None:
-        """Take the reason why the batch never got an outcome."""
-
-
-@dataclass(eq=False)
 class Batch:
     """A batch on its way.
 
-    Attributes
+    Parameters
     ----------
-    call_id : int
-        Name of its call in the session.
+    call : Call
+        Its call.
     functions : list
         The tasks' functions, to name them in messages.
-    payload : bytes
-        The pickled tasks; emptied once they are sent.
-    outcomes : Outcomes
-        Who takes the outcome.
     callback : callable
         joblib's; called once with `future`.
+
+    Attributes
+    ----------
     future : BatchFuture
         What joblib holds.
-    batch_id : int
-        Name in the session; 0 until it is submitted.
+    payload : Payload or None
+        What was sent, until it ended.
+    error : Exception or None
+        Why it was never sent.
     """
 
-    call_id: int
-    functions: list[object]
-    payload: bytes
-    outcomes: Outcomes
-    callback: Callable[[BatchFuture], object]
-    future: BatchFuture = field(default_factory=BatchFuture)
-    batch_id: int = 0
+    __slots__ = ("call", "callback", "error", "functions", "future", "payload")
 
-    @property
-    def tasks(self) -> int:
-        """Number of tasks."""
-        return len(self.functions)
+    def __init__(
+        self,
+        call: Call,
+        functions: list[object],
+        callback: Callable[[BatchFuture], object],
+    ) -> None:
+        self.call = call
+        self.functions = functions
+        self.callback = callback
+        self.future = BatchFuture(call)
+        self.payload: Any = None
+        self.error: Exception | None = None

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import pickle
-import threading
+import time
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from joblib_clutch.batch import Batch, BatchFuture
-from joblib_clutch.courier import Courier
-from joblib_clutch.exceptions import (
-    CallCancelledError,
-    ClutchError,
-    InternalError,
-    ResultUnpickleError,
-)
-from joblib_clutch.failures import function_name, kind_name, to_exception
+from joblib_clutch.exceptions import CallCancelledError, ClutchError, QuotaExceededError
+from joblib_clutch.failures import to_exception
 from joblib_clutch.payload import Task, TaskPickler
 from joblib_clutch.profile import worker_profile
-from joblib_clutch.report import Report, publish, row_of
+from joblib_clutch.report import Report, publish
+from joblib_clutch.results import load_results, located, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from joblib_clutch._wire.clutch.v1.outcome_pb2 import BatchEnded
+    from joblib_clutch import _native
     from joblib_clutch.session import Session
     from joblib_clutch.settings import Settings
-
-_NANO = 1e-9
 
 
 @dataclass(frozen=True)
@@ -83,18 +75,17 @@ class Call:
         self.ran_seconds = 0.0
         self._awaited = awaited
         self._open: set[BatchFuture] = set()
+        # Endings that were taken, in the hands of the one thread that handles any.
+        self._arrived: deque[_native.Ending] = deque()
         self._pickler = TaskPickler()
-        self._courier = Courier("clutch-callbacks")
-        # Reentrant for the same reason as the session's.
-        self._lock = threading.RLock()
         self._session: Session | None = None
-        self._call_id = 0
+        self._native: _native.Call | None = None
         self._closed = False
 
     @property
     def started(self) -> bool:
         """Whether `start` was called."""
-        return self._session is not None
+        return self._native is not None
 
     def start(self, session: Session, plan: CallPlan) -> None:
         """Open the call on the agent.
@@ -107,13 +98,15 @@ class Call:
             What the call asks for.
         """
         profile = worker_profile(plan.settings, plan.inner_max_num_threads, plan.workers)
-        self._call_id = session.open_call(
+        self._native = session.open_call(
             profile,
             max_running=plan.max_running,
             nesting_level=plan.nesting_level,
             task_timeout_seconds=plan.settings.task_timeout or 0.0,
+            awaited=self._awaited,
         )
         self._session = session
+        self.report = Report(self._native, session.host)
 
     def submit(self, tasks: list[Task], callback: Callable[[BatchFuture], object]) -> BatchFuture:
         """Run tasks. Never blocks, never raises.
@@ -123,125 +116,148 @@ class Call:
         tasks : list of (function, args, kwargs)
             The batch.
         callback : callable
-            Called once with the future, on another thread.
+            Called once with the future, on another thread or by `wait`.
 
         Returns
         -------
         BatchFuture
             The future.
         """
-        session = self._session
-        batch = Batch(
-            call_id=self._call_id,
-            functions=[function for function, _, _ in tasks],
-            payload=b"",
-            outcomes=self,
-            callback=callback,
-        )
-        with self._lock:
-            self._open.add(batch.future)
+        batch = Batch(self, [task[0] for task in tasks], callback)
+        future = batch.future
+        native, session = self._native, self._session
+        if native is None or session is None:
+            # The callback of a call that never began is owed to nobody.
+            future.set_exception(_cancelled("the call has ended"))
+            return future
+        self._open.add(future)
         try:
-            batch.payload = self._pickler.dumps(tasks)
+            payload = self._pickler.dumps(tasks)
+            if len(payload) > session.native.max_batch_bytes:
+                raise _too_large(len(payload), len(tasks), session.native.max_batch_bytes)
         except ClutchError as error:
-            self.failed(batch, error)
-            return batch.future
-        # The lock keeps a batch from entering the session after its call's end.
-        with self._lock:
-            if session is not None and not self._closed:
-                session.submit(batch)
-                return batch.future
-        late = CallCancelledError("the call has ended", kind="CANCELLED", fault="NOBODY")
-        self.failed(batch, late)
-        return batch.future
+            batch.error = error
+            native.post(batch)
+        else:
+            native.submit(batch, len(tasks), payload, (), ())
+        return future
+
+    def wait(self, future: BatchFuture, timeout: float | None) -> None:
+        """Handle endings until a batch is done.
+
+        Parameters
+        ----------
+        future : BatchFuture
+            What to wait for.
+        timeout : float or None
+            Seconds to wait; None: as long as it takes.
+
+        Raises
+        ------
+        TimeoutError
+            The time is over.
+        """
+        native = self._native
+        if native is None:
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not future.done:
+            endings = native.take()
+            if endings:
+                try:
+                    self.handle(endings)
+                finally:
+                    native.handled()
+            elif deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"a batch did not end within {timeout} s")
+
+    def handle(self, endings: list[_native.Ending]) -> None:
+        """Tell joblib how batches ended. One thread at a time may call this.
+
+        Parameters
+        ----------
+        endings : list
+            The endings, in order.
+        """
+        session = self._session
+        if session is not None and session.native.output_pending:
+            # What a task printed comes before its result.
+            session.printer.flush()
+        # Not lost when a callback, or a signal's handler, raises.
+        self._arrived.extend(endings)
+        # A list that outlives its endings would keep their results alive.
+        endings.clear()
+        while self._arrived:
+            batch, word, *told = self._arrived.popleft()
+            self._handle(batch, word, told)
 
     def close(self) -> None:
         """End the call at once, cancelling what has not ended."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        if self._session is not None:
-            self._session.close_call(self._call_id)
-            publish(self.report)
-        self._courier.close()
-
-    def ended(self, batch: Batch, ended: BatchEnded, payload: bytes) -> None:
-        """Deliver what the agent said; see `Outcomes`."""
-        self._courier.post(functools.partial(self._deliver, batch, ended, payload))
-
-    def failed(self, batch: Batch, error: Exception) -> None:
-        """Deliver a failure of our own; see `Outcomes`."""
-        self._courier.post(functools.partial(self._complete, batch, error))
-
-    def _deliver(self, batch: Batch, ended: BatchEnded, payload: bytes) -> None:
-        host = self._session.host if self._session is not None else ""
-        self.ran_seconds = sum(ended.timings.task_nanoseconds) * _NANO
-        outcome: list[object] | BaseException
-        if ended.HasField("failure"):
-            kind = kind_name(ended.failure.kind)
-            outcome = to_exception(
-                ended.failure,
-                functions=batch.functions,
-                host=host,
-                pid=ended.worker_pid,
-            )
-        else:
-            kind = "OK"
-            outcome = _results(batch, ended, payload, host)
-        self.report.add(row_of(ended, tasks=batch.tasks, host=host, outcome=kind))
-        self._complete(batch, outcome)
-
-    def _complete(self, batch: Batch, outcome: list[object] | BaseException) -> None:
-        """Tell joblib, through the future and the callback."""
-        with self._lock:
-            self._open.discard(batch.future)
-        if batch.future.done():  # by the failure of another batch
+        if self._closed:
             return
-        if isinstance(outcome, BaseException):
-            batch.future.set_exception(outcome)
-            if self._awaited:
-                self._fail_open(outcome)
-            else:
-                batch.callback(batch.future)
-        elif self._awaited:
-            # The callback first: it dispatches more, and joblib, once it has the
-            # last result, looks only every 10 ms whether that is over.
-            batch.callback(batch.future)
-            batch.future.set_result(outcome)
-        else:
-            batch.future.set_result(outcome)
-            batch.callback(batch.future)
+        self._closed = True
+        if self._native is not None:
+            self._native.close()
+            publish(self.report)
 
-    def _fail_open(self, error: BaseException) -> None:
-        with self._lock:
-            failed, self._open = self._open, set()
+    def _handle(self, batch: Batch, word: str, told: list[Any]) -> None:
+        future = batch.future
+        if future.done:  # by the failure of another batch
+            return
+        self._open.discard(future)
+        if word == "OK":
+            self.ran_seconds, pickle, buffers, pid = told
+            try:
+                results = load_results(pickle, buffers, len(batch.functions))
+            except ClutchError as error:
+                self._fail(batch, located(error, batch.functions, self._host, pid))
+                return
+            if self._awaited:
+                # The callback first: it dispatches more, and joblib, once it has the
+                # last result, looks only every 10 ms whether that is over.
+                batch.callback(future)
+                future.set_result(results)
+            else:
+                future.set_result(results)
+                batch.callback(future)
+            return
+        self._fail(batch, self._error(batch, word, told))
+
+    def _error(self, batch: Batch, word: str, told: list[Any]) -> BaseException:
+        if word == "FAILED":
+            self.ran_seconds, failure = told
+            return to_exception(failure, functions=batch.functions, host=self._host)
+        if word == "UNREADABLE":
+            self.ran_seconds, why, pid = told
+            return located(unreadable(why), batch.functions, self._host, pid)
+        if word == "POSTED" and batch.error is not None:
+            return batch.error
+        if word == "LOST" and self._session is not None:
+            return self._session.lost_error()
+        return _cancelled("the call ended before the batch was sent")
+
+    def _fail(self, batch: Batch, error: BaseException) -> None:
+        batch.future.set_exception(error)
+        if not self._awaited:
+            batch.callback(batch.future)
+            return
+        failed, self._open = self._open, set()
         for future in failed:
             future.set_exception(error)
 
+    @property
+    def _host(self) -> str:
+        return self._session.host if self._session is not None else ""
 
-def _results(
-    batch: Batch, ended: BatchEnded, payload: bytes, host: str
-) -> list[object] | BaseException:
-    try:
-        results = pickle.loads(payload)
-    except BaseException as cause:  # noqa: BLE001 - unpickling runs the user's code
-        error = ResultUnpickleError(
-            f"the driver could not unpickle a result: {type(cause).__name__}: {cause}",
-            kind="RESULT_UNREADABLE",
-            fault="TASK",
-            advice="make sure that the result's module can be imported by the driver",
-            function=function_name(batch.functions, None),
-            host=host,
-            pid=ended.worker_pid,
-        )
-        error.__cause__ = cause
-        return error
-    if not isinstance(results, list) or len(results) != batch.tasks:
-        return InternalError(
-            f"the worker did not return {batch.tasks} results",
-            kind="INTERNAL",
-            fault="AGENT",
-            host=host,
-            pid=ended.worker_pid,
-        )
-    return results
+
+def _cancelled(why: str) -> CallCancelledError:
+    return CallCancelledError(why, kind="CANCELLED", fault="NOBODY")
+
+
+def _too_large(size: int, tasks: int, most: int) -> QuotaExceededError:
+    return QuotaExceededError(
+        f"a batch of {tasks} tasks pickles to {size} bytes, and the agent takes at most {most}",
+        kind="QUOTA_EXCEEDED",
+        fault="DRIVER",
+        advice="pass smaller arguments, or a smaller batch_size",
+    )

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 from joblib_clutch import exceptions as errors
-from joblib_clutch._wire.clutch.v1 import failure_pb2 as wire
 
 # Every kind of the contract, with the class that stands for it.
-CLASS_OF_KIND: dict[int, type[errors.ClutchError]] = {
-    wire.FAILURE_KIND_UNSPECIFIED: errors.InternalError,
-    wire.FAILURE_KIND_TASK_RAISED: errors.RemoteError,
-    wire.FAILURE_KIND_TASK_EXITED: errors.TaskExitedError,
-    wire.FAILURE_KIND_ARGUMENT_UNREADABLE: errors.ArgumentUnpickleError,
-    wire.FAILURE_KIND_RESULT_UNPICKLABLE: errors.ResultPickleError,
-    wire.FAILURE_KIND_WORKER_CRASHED: errors.WorkerCrashedError,
-    wire.FAILURE_KIND_TIME_LIMIT: errors.TimeLimitError,
-    wire.FAILURE_KIND_MEMORY_LIMIT: errors.MemoryLimitError,
-    wire.FAILURE_KIND_CANCELLED: errors.CallCancelledError,
-    wire.FAILURE_KIND_ENVIRONMENT_MISMATCH: errors.EnvironmentMismatchError,
-    wire.FAILURE_KIND_PROTOCOL_MISMATCH: errors.ProtocolMismatchError,
-    wire.FAILURE_KIND_AGENT_DRAINING: errors.AgentDrainingError,
-    wire.FAILURE_KIND_WORKER_START_FAILED: errors.WorkerStartError,
-    wire.FAILURE_KIND_INITIALIZER_FAILED: errors.InitializerError,
-    wire.FAILURE_KIND_QUOTA_EXCEEDED: errors.QuotaExceededError,
-    wire.FAILURE_KIND_INTERNAL: errors.InternalError,
+CLASS_OF_KIND: dict[str, type[errors.ClutchError]] = {
+    "TASK_RAISED": errors.RemoteError,
+    "TASK_EXITED": errors.TaskExitedError,
+    "ARGUMENT_UNREADABLE": errors.ArgumentUnpickleError,
+    "RESULT_UNPICKLABLE": errors.ResultPickleError,
+    "WORKER_CRASHED": errors.WorkerCrashedError,
+    "TIME_LIMIT": errors.TimeLimitError,
+    "MEMORY_LIMIT": errors.MemoryLimitError,
+    "CANCELLED": errors.CallCancelledError,
+    "ENVIRONMENT_MISMATCH": errors.EnvironmentMismatchError,
+    "PROTOCOL_MISMATCH": errors.ProtocolMismatchError,
+    "AGENT_DRAINING": errors.AgentDrainingError,
+    "WORKER_START_FAILED": errors.WorkerStartError,
+    "INITIALIZER_FAILED": errors.InitializerError,
+    "QUOTA_EXCEEDED": errors.QuotaExceededError,
+    "INTERNAL": errors.InternalError,
 }
 
 
@@ -42,49 +41,13 @@ class RemoteTraceback(Exception):  # noqa: N818 - carries text, is never raised
         return f'\n"""\n{self.args[0]}"""'
 
 
-def kind_name(kind: int) -> str:
-    """Name a kind as people read it.
-
-    Parameters
-    ----------
-    kind : int
-        A `FailureKind`; a newer agent may send one unknown here.
-
-    Returns
-    -------
-    str
-        For example ``"TIME_LIMIT"``.
-    """
-    if kind not in wire.FailureKind.values():
-        return f"UNKNOWN_{kind}"
-    return wire.FailureKind.Name(kind).removeprefix("FAILURE_KIND_")  # type: ignore[arg-type, unused-ignore]
-
-
-def fault_name(fault: int) -> str:
-    """Name a fault as users see it.
-
-    Parameters
-    ----------
-    fault : int
-        A `Fault`; a newer agent may send one unknown here.
-
-    Returns
-    -------
-    str
-        For example ``"TASK"``; empty when it is unknown.
-    """
-    if fault not in wire.Fault.values():
-        return ""
-    return wire.Fault.Name(fault).removeprefix("FAULT_")  # type: ignore[arg-type, unused-ignore]
-
-
-def class_of(kind: int) -> type[errors.ClutchError]:
+def class_of(kind: str) -> type[errors.ClutchError]:
     """Find the exception class of a kind.
 
     Parameters
     ----------
-    kind : int
-        A `FailureKind`; a newer agent may send one unknown here.
+    kind : str
+        Member of the closed list; a newer agent may send one unknown here.
 
     Returns
     -------
@@ -94,25 +57,17 @@ def class_of(kind: int) -> type[errors.ClutchError]:
     return CLASS_OF_KIND.get(kind, errors.InternalError)
 
 
-def to_exception(
-    failure: wire.Failure,
-    *,
-    functions: list[object],
-    host: str,
-    pid: int,
-) -> BaseException:
+def to_exception(failure: dict[str, Any], *, functions: list[object], host: str) -> BaseException:
     """Build the exception that the user sees for a failed batch.
 
     Parameters
     ----------
-    failure : Failure
-        What the agent reported.
+    failure : dict
+        What the agent reported; its keys are listed in `_native.Ending`.
     functions : list
         The functions of the batch's tasks, in order.
     host : str
         Name of the agent's machine.
-    pid : int
-        Worker process; 0 when the batch never reached one.
 
     Returns
     -------
@@ -120,34 +75,35 @@ def to_exception(
         The task's own exception where there is one, else a `ClutchError`.
     """
     cause = _rebuilt(failure)
-    if failure.kind == wire.FAILURE_KIND_TASK_RAISED and cause is not None:
+    if failure["kind"] == "TASK_RAISED" and cause is not None:
         return cause
-    index = failure.task_index if failure.HasField("task_index") else None
-    error = class_of(failure.kind)(
+    index = failure["task_index"]
+    error = class_of(failure["kind"])(
         _message(failure),
-        kind=kind_name(failure.kind),
-        fault=fault_name(failure.fault),
-        advice=failure.advice,
+        kind=failure["kind"],
+        fault=failure["fault"],
+        advice=failure["advice"],
         task_index=index,
         function=function_name(functions, index),
         host=host,
-        pid=pid or None,
-        signal=failure.signal if failure.HasField("signal") else None,
-        exit_code=failure.exit_code if failure.HasField("exit_code") else None,
-        stderr_tail=failure.stderr_tail,
-        type_name=failure.exception.type_name,
+        pid=failure["pid"] or None,
+        signal=failure["signal"],
+        exit_code=failure["exit_code"],
+        stderr_tail=failure["stderr_tail"],
+        type_name=failure["exception_type"],
         # A rebuilt cause shows the traceback itself.
-        remote_traceback="" if cause else failure.exception.traceback,
+        remote_traceback="" if cause else failure["traceback"],
     )
     error.__cause__ = cause
     return error
 
 
-def _message(failure: wire.Failure) -> str:
-    exception = failure.exception
-    if not exception.type_name or exception.text in failure.message:
-        return failure.message or "the agent gave no reason"
-    return f"{failure.message}: {exception.type_name}: {exception.text}"
+def _message(failure: dict[str, Any]) -> str:
+    message: str = failure["message"]
+    type_name, text = failure["exception_type"], failure["exception_text"]
+    if not type_name or text in message:
+        return message or "the agent gave no reason"
+    return f"{message}: {type_name}: {text}"
 
 
 def function_name(functions: list[object], index: int | None) -> str:
@@ -173,15 +129,14 @@ def function_name(functions: list[object], index: int | None) -> str:
         return f"<function whose repr raised {type(error).__name__}>"
 
 
-def _rebuilt(failure: wire.Failure) -> BaseException | None:
-    exception = failure.exception
-    if not exception.pickle:
+def _rebuilt(failure: dict[str, Any]) -> BaseException | None:
+    if not failure["exception_pickle"]:
         return None
     try:
-        error = pickle.loads(exception.pickle)
+        error = pickle.loads(failure["exception_pickle"])
     except BaseException:  # noqa: BLE001 - unpickling runs the user's code
         return None
     if not isinstance(error, BaseException):
         return None
-    error.__cause__ = RemoteTraceback(exception.traceback)
+    error.__cause__ = RemoteTraceback(failure["traceback"])
     return error

@@ -5,8 +5,11 @@ from __future__ import annotations
 import codecs
 import contextlib
 import sys
+import threading
+from typing import TYPE_CHECKING
 
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
+if TYPE_CHECKING:
+    from joblib_clutch import _native
 
 
 class OutputPrinter:
@@ -14,26 +17,39 @@ class OutputPrinter:
 
     The bytes of a stream are cut anywhere, so each worker and stream has its
     own incremental decoder.
+
+    Parameters
+    ----------
+    session : Session
+        Where the output comes from.
     """
 
-    def __init__(self) -> None:
-        self._decoders: dict[tuple[int, int], codecs.IncrementalDecoder] = {}
+    def __init__(self, session: _native.Session) -> None:
+        self._session = session
+        self._decoders: dict[tuple[int, bool], codecs.IncrementalDecoder] = {}
+        # Reentrant: a stream of the user's may run anything.
+        self._lock = threading.RLock()
+        threading.Thread(target=self._run, name="clutch-output", daemon=True).start()
 
-    def write(self, output: wire.Output) -> None:
-        """Print one piece.
+    def flush(self) -> None:
+        """Print what has arrived; returns when it is printed."""
+        with self._lock:
+            try:
+                for pid, is_error, data in self._session.take_output():
+                    self._write(pid, data, is_error=is_error)
+            finally:
+                self._session.output_printed()
 
-        Parameters
-        ----------
-        output : Output
-            What the agent forwarded.
-        """
-        key = (output.pid, output.stream)
-        decoder = self._decoders.get(key)
+    def _run(self) -> None:
+        while self._session.wait_output():
+            self.flush()
+
+    def _write(self, pid: int, data: bytes, *, is_error: bool) -> None:
+        decoder = self._decoders.get((pid, is_error))
         if decoder is None:
             decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-            self._decoders[key] = decoder
-        text = decoder.decode(output.data)
-        is_error = output.stream == wire.OUTPUT_STREAM_STDERR
+            self._decoders[pid, is_error] = decoder
+        text = decoder.decode(data)
         # Looked up each time: notebooks and test runners replace them.
         stream = sys.stderr if is_error else sys.stdout
         # A closed or broken terminal must not cost anyone their results.

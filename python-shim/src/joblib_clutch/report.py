@@ -6,16 +6,13 @@ share; they cannot be compared with the driver's clocks. Durations can.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from joblib_clutch._wire.clutch.v1.outcome_pb2 import BatchEnded
+    from joblib_clutch import _native
 
-MAX_ROWS = 100_000
 _MAX_PRINTED_ROWS = 50
-_NANO = 1e-9
 
 
 @dataclass(frozen=True)
@@ -68,72 +65,33 @@ class Row:
     outcome: str
 
 
-def row_of(ended: BatchEnded, *, tasks: int, host: str, outcome: str) -> Row:
-    """Turn an outcome's timings into a row.
+class Report:
+    """The batches of one call, as they end. Safe to use from any thread.
 
     Parameters
     ----------
-    ended : BatchEnded
-        The outcome.
-    tasks : int
-        Tasks in the batch.
+    call : _native.Call or None
+        The call, which keeps the timings; None: it never began.
     host : str
         The agent's machine.
-    outcome : str
-        ``"OK"`` or the kind of failure.
-
-    Returns
-    -------
-    Row
-        The row.
     """
-    timings, usage = ended.timings, ended.usage
-    return Row(
-        batch=ended.batch_id,
-        tasks=tasks,
-        pid=ended.worker_pid,
-        host=host,
-        queued_at_seconds=timings.queued_at * _NANO,
-        queued_seconds=_between(timings.queued_at, timings.assigned_at),
-        transfer_seconds=_between(timings.assigned_at, timings.received_at)
-        + _between(timings.pickled_at, timings.ended_at),
-        unpickled_seconds=_between(timings.received_at, timings.unpickled_at),
-        ran_seconds=tuple(ran * _NANO for ran in timings.task_nanoseconds),
-        pickled_seconds=_between(timings.ran_at, timings.pickled_at),
-        cpu_user_seconds=usage.user_nanoseconds * _NANO,
-        cpu_system_seconds=usage.system_nanoseconds * _NANO,
-        peak_memory_bytes=usage.peak_memory_bytes,
-        outcome=outcome,
-    )
 
-
-class Report:
-    """The batches of one call, as they end. Safe to use from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._rows: list[Row] = []
-        self._dropped = 0
+    def __init__(self, call: _native.Call | None = None, host: str = "") -> None:
+        self._call = call
+        self._host = host
 
     @property
     def rows(self) -> list[Row]:
-        """A copy of the rows so far, in the order in which batches ended."""
-        with self._lock:
-            return list(self._rows)
+        """The rows so far, in the order in which batches ended; 100,000 at most."""
+        return self._rows_and_dropped()[0]
 
-    def add(self, row: Row) -> None:
-        """Append a row; beyond `MAX_ROWS` it is only counted.
-
-        Parameters
-        ----------
-        row : Row
-            The batch that ended.
-        """
-        with self._lock:
-            if len(self._rows) < MAX_ROWS:
-                self._rows.append(row)
-            else:
-                self._dropped += 1
+    def _rows_and_dropped(self) -> tuple[list[Row], int]:
+        if self._call is None:
+            return [], 0
+        told, dropped = self._call.rows()
+        host = self._host
+        rows = [Row(batch, tasks, pid, host, *rest) for batch, tasks, pid, *rest in told]
+        return rows, dropped
 
     def summary(self) -> dict[str, float]:
         """Add the rows up.
@@ -143,8 +101,7 @@ class Report:
         dict
             Totals; names ending in ``_seconds`` and ``_bytes`` say their unit.
         """
-        with self._lock:
-            rows, dropped = list(self._rows), self._dropped
+        rows, dropped = self._rows_and_dropped()
         return {
             "batches": len(rows) + dropped,
             "batches_without_row": dropped,
@@ -191,10 +148,6 @@ def _line(row: Row) -> str:
         f" {ms(sum(row.ran_seconds)):>10} {ms(row.pickled_seconds):>9}"
         f" {row.peak_memory_bytes >> 20:>6}  {row.outcome}"
     )
-
-
-def _between(start: int, end: int) -> float:
-    return (end - start) * _NANO if end > start > 0 else 0.0
 
 
 class _Latest:

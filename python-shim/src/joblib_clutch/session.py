@@ -1,29 +1,27 @@
-"""A driver's conversation with one agent."""
+"""A driver's session on one agent."""
 
 from __future__ import annotations
 
-import itertools
+import os
+import platform
+import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-import grpc
+import cloudpickle
+import joblib
 
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
-from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
-from joblib_clutch.exceptions import (
-    AgentUnavailableError,
-    CallCancelledError,
-    QuotaExceededError,
-)
-from joblib_clutch.handshake import describe, open_channel, open_session
-from joblib_clutch.inbox import BrokenContractError, Inbox, Outcome
-from joblib_clutch.outbox import Outbox
+from joblib_clutch import _native
+from joblib_clutch.courier import start_courier
+from joblib_clutch.exceptions import AgentUnavailableError, ClutchError, QuotaExceededError
+from joblib_clutch.failures import class_of
 from joblib_clutch.output import OutputPrinter
+from joblib_clutch.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from joblib_clutch.batch import Batch
     from joblib_clutch.profile import WorkerProfile
 
 # A profile is one frame, and a frame must fit in one envelope.
@@ -42,6 +40,18 @@ class Session:
     evidence : callable
         Called when the agent is lost; returns what is known about that, as
         keyword arguments of `ClutchError`.
+
+    Attributes
+    ----------
+    native : _native.Session
+        The conversation.
+    printer : OutputPrinter
+        Prints what tasks print.
+
+    Raises
+    ------
+    ClutchError
+        The agent refused, or could not be reached.
     """
 
     def __init__(
@@ -53,27 +63,21 @@ class Session:
         # the collector happens to run, here included.
         self._lock = threading.RLock()
         self._lost: AgentUnavailableError | None = None
-        self._open: dict[int, Batch] = {}
         self._profiles: dict[WorkerProfile, int] = {}
-        self._ids = itertools.count(1)
-        self._channel = open_channel(address)
-        stub = ExecutorStub(self._channel)
-        try:
-            opened = open_session(stub, address, python)
-        except BaseException:
-            self._channel.close()
-            raise
-        self.slots = opened.slots
-        self.host = opened.host
-        self._max_batch_bytes = opened.max_batch_bytes
-        self._outbox = Outbox(opened.max_open_batches, opened.max_session_bytes)
-        self._stream = stub.Attach(self._outbox.envelopes(opened.session_id))
-        threading.Thread(target=self._read, name="clutch-session-reader", daemon=True).start()
+        self.native = _open(address, python)
+        self.host = self.native.host
+        self.printer = OutputPrinter(self.native)
+        start_courier(self.native)
 
     @property
     def alive(self) -> bool:
         """Whether new calls can be opened."""
-        return self._lost is None
+        return self.native.lost is None
+
+    @property
+    def slots(self) -> int:
+        """Batches that the agent runs at once, now."""
+        return self.native.slots
 
     def open_call(
         self,
@@ -82,7 +86,8 @@ class Session:
         max_running: int,
         nesting_level: int,
         task_timeout_seconds: float,
-    ) -> int:
+        awaited: bool,
+    ) -> _native.Call:
         """Open a joblib call.
 
         Parameters
@@ -95,11 +100,18 @@ class Session:
             Nesting level of joblib calls made inside the tasks.
         task_timeout_seconds : float
             Wall time that one task may take; 0: no limit.
+        awaited : bool
+            Whether joblib waits for the futures.
 
         Returns
         -------
-        int
-            The call's name in this session.
+        _native.Call
+            The call.
+
+        Raises
+        ------
+        QuotaExceededError
+            The profile is too large.
         """
         if len(profile.setup) > _MAX_SETUP_BYTES:
             raise QuotaExceededError(
@@ -112,135 +124,86 @@ class Session:
         with self._lock:
             profile_id = self._profiles.get(profile)
             if profile_id is None:
-                profile_id = self._profiles[profile] = next(self._ids)
-                define = wire.DefineProfile(
-                    profile_id=profile_id,
-                    variables=dict(profile.variables),
-                    workers=profile.workers,
-                    setup=profile.setup,
+                profile_id = self.native.define_profile(
+                    profile.variables, profile.workers, profile.setup
                 )
-                self._outbox.put_control(wire.ClientFrame(define_profile=define))
-            call_id = next(self._ids)
-            open_call = wire.OpenCall(
-                call_id=call_id,
-                profile_id=profile_id,
-                max_running=max_running,
-                nesting_level=nesting_level,
-                task_timeout_seconds=task_timeout_seconds,
-            )
-            self._outbox.put_control(wire.ClientFrame(open_call=open_call))
-        return call_id
+                self._profiles[profile] = profile_id
+        return self.native.open_call(
+            profile_id,
+            max_running=max_running,
+            nesting_level=nesting_level,
+            task_timeout_seconds=task_timeout_seconds,
+            awaited=awaited,
+        )
 
-    def submit(self, batch: Batch) -> None:
-        """Send a batch. Never blocks and never raises.
+    def lost_error(self) -> AgentUnavailableError:
+        """Say why the agent is lost, once it is.
 
-        Parameters
-        ----------
-        batch : Batch
-            A batch of an open call; gets its name here. Its outcome goes to
-            ``batch.outcomes``.
+        Returns
+        -------
+        AgentUnavailableError
+            The same object each time.
         """
-        size = len(batch.payload)
-        if size > self._max_batch_bytes:
-            batch.payload = b""
-            error = QuotaExceededError(
-                f"a batch of {batch.tasks} tasks pickles to {size} bytes, and the"
-                f" agent takes at most {self._max_batch_bytes}",
-                kind="QUOTA_EXCEEDED",
-                fault="DRIVER",
-                advice="pass smaller arguments, or a smaller batch_size",
-            )
-            batch.outcomes.failed(batch, error)
-            return
         with self._lock:
-            lost = self._lost
-            if lost is None:
-                # Names grow in the order of sending, as the agent demands.
-                batch.batch_id = next(self._ids)
-                self._open[batch.batch_id] = batch
-                self._outbox.put_batch(batch)
-        if lost is not None:
-            batch.outcomes.failed(batch, lost)
-
-    def close_call(self, call_id: int) -> None:
-        """End a call at once; its unfinished batches are cancelled.
-
-        Parameters
-        ----------
-        call_id : int
-            The call.
-        """
-        close = wire.CloseCall(call_id=call_id)
-        with self._lock:
-            withdrawn = self._outbox.withdraw(call_id)
-            self._outbox.put_control(wire.ClientFrame(close_call=close))
-            unsent = [b for b in withdrawn if self._open.pop(b.batch_id, None)]
-        for batch in unsent:
-            error = CallCancelledError(
-                "the call ended before the batch was sent",
-                kind="CANCELLED",
-                fault="NOBODY",
-            )
-            batch.outcomes.failed(batch, error)
+            if self._lost is None:
+                self._lost = AgentUnavailableError(
+                    f"lost the agent at {self.address}: {self.native.lost}",
+                    kind="AGENT_UNAVAILABLE",
+                    fault="AGENT",
+                    **self._evidence(),
+                )
+            return self._lost
 
     def close(self) -> None:
         """End the session; what runs for it is killed."""
-        self._outbox.close()
-        self._stream.cancel()
-        self._lose("the driver closed the session", {})
-        self._channel.close()
+        self.native.close()
 
-    def _read(self) -> None:
-        inbox, printer = Inbox(), OutputPrinter()
-        try:
-            for envelope in self._stream:
-                for frame in envelope.frames:
-                    self._take(frame, inbox, printer)
-            reason = "it ended the session"
-        except (grpc.RpcError, BrokenContractError) as error:
-            reason = describe(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, batches must end
-            reason = f"{type(error).__name__}: {error}"
-        if self.alive:
-            self._lose(reason, self._evidence())
-        self._stream.cancel()
 
-    def _take(self, frame: wire.AgentFrame, inbox: Inbox, printer: OutputPrinter) -> None:
-        body = frame.WhichOneof("body")
-        if body == "batch_ended":
-            self._end(inbox.begin(frame.batch_ended))
-        elif body == "payload_part":
-            self._end(inbox.resume(frame.payload_part))
-        elif body == "output":
-            printer.write(frame.output)
-        elif body == "capacity":
-            self.slots = frame.capacity.slots
-        # Anything else is an addition of a newer agent.
-
-    def _end(self, outcome: Outcome | None) -> None:
-        if outcome is None:
-            return
-        ended, payload = outcome
-        with self._lock:
-            batch = self._open.pop(ended.batch_id, None)
-        if batch is None:
-            raise BrokenContractError(f"batch {ended.batch_id} ended and is not open")
-        self._outbox.batch_ended(ended.batch_id)
-        batch.outcomes.ended(batch, ended, payload)
-
-    def _lose(self, reason: str, evidence: dict[str, Any]) -> None:
-        error = AgentUnavailableError(
-            f"lost the agent at {self.address}: {reason}",
+def _open(address: str, python: str | None) -> _native.Session:
+    try:
+        return _native.Session.open(
+            address,
+            client_version=__version__,
+            python_version=platform.python_version(),
+            implementation=sys.implementation.name,
+            executable=sys.executable or "",
+            cloudpickle_version=cloudpickle.__version__,
+            joblib_version=joblib.__version__,
+            python=python or "",
+            name=f"{socket.gethostname()}:{os.getpid()}",
+        )
+    except (_native.OpenFailedError, ValueError) as error:
+        raise AgentUnavailableError(
+            f"the agent at {address} did not open a session: {error}",
             kind="AGENT_UNAVAILABLE",
             fault="AGENT",
-            **evidence,
-        )
-        with self._lock:
-            if self._lost is not None:
-                return
-            self._lost = error
-            orphans = list(self._open.values())
-            self._open.clear()
-        self._outbox.close()
-        for batch in orphans:
-            batch.outcomes.failed(batch, error)
+            advice="check that the agent runs and that the address is right",
+        ) from error
+    except _native.OpenRefusedError as error:
+        raise refused(error.args[0], address) from None
+
+
+def refused(refusal: dict[str, Any], address: str) -> ClutchError:
+    """Turn a refusal into the exception that the user sees.
+
+    Parameters
+    ----------
+    refusal : dict
+        See `_native.OpenRefusedError`.
+    address : str
+        The agent's address.
+
+    Returns
+    -------
+    ClutchError
+        The exception.
+    """
+    message = f"the agent at {address} refused the session: {refusal['message']}"
+    if refusal["available"]:
+        message += "; it has " + ", ".join(refusal["available"])
+    return class_of(refusal["kind"])(
+        message,
+        kind=refusal["kind"],
+        fault=refusal["fault"],
+        advice=refusal["advice"],
+    )

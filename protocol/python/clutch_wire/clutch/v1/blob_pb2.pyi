@@ -1,4 +1,4 @@
-from joblib_clutch._wire.clutch.v1 import failure_pb2 as _failure_pb2
+from clutch_wire.clutch.v1 import failure_pb2 as _failure_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor

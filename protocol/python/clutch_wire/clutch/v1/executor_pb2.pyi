@@ -1,6 +1,6 @@
-from joblib_clutch._wire.clutch.v1 import blob_pb2 as _blob_pb2
-from joblib_clutch._wire.clutch.v1 import failure_pb2 as _failure_pb2
-from joblib_clutch._wire.clutch.v1 import outcome_pb2 as _outcome_pb2
+from clutch_wire.clutch.v1 import blob_pb2 as _blob_pb2
+from clutch_wire.clutch.v1 import failure_pb2 as _failure_pb2
+from clutch_wire.clutch.v1 import outcome_pb2 as _outcome_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor

@@ -18,7 +18,7 @@ DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63lutch/v1/f
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'joblib_clutch._wire.clutch.v1.failure_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clutch_wire.clutch.v1.failure_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_FAILUREKIND']._serialized_start=416

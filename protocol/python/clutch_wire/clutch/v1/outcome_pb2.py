@@ -12,14 +12,14 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
-from joblib_clutch._wire.clutch.v1 import failure_pb2 as clutch_dot_v1_dot_failure__pb2
+from clutch_wire.clutch.v1 import failure_pb2 as clutch_dot_v1_dot_failure__pb2
 
 
 DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63lutch/v1/outcome.proto\x12\tclutch.v1\x1a\x17\x63lutch/v1/failure.proto\"\xcd\x01\n\nBatchEnded\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x10.clutch.v1.ValueH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.clutch.v1.FailureH\x00\x12#\n\x07timings\x18\x04 \x01(\x0b\x32\x12.clutch.v1.Timings\x12\x1f\n\x05usage\x18\x05 \x01(\x0b\x32\x10.clutch.v1.Usage\x12\x12\n\nworker_pid\x18\x06 \x01(\rB\t\n\x07outcome\"V\n\x05Value\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x15\n\rpayload_bytes\x18\x02 \x01(\x04\x12\x14\n\x0c\x62uffer_bytes\x18\x03 \x03(\x04\x12\x0f\n\x07\x62lob_id\x18\x04 \x01(\x04\"\xac\x01\n\x07Timings\x12\x11\n\tqueued_at\x18\x01 \x01(\x04\x12\x13\n\x0b\x61ssigned_at\x18\x02 \x01(\x04\x12\x13\n\x0breceived_at\x18\x03 \x01(\x04\x12\x14\n\x0cunpickled_at\x18\x04 \x01(\x04\x12\x0e\n\x06ran_at\x18\x05 \x01(\x04\x12\x12\n\npickled_at\x18\x06 \x01(\x04\x12\x10\n\x08\x65nded_at\x18\x07 \x01(\x04\x12\x18\n\x10task_nanoseconds\x18\x08 \x03(\x04\"X\n\x05Usage\x12\x18\n\x10user_nanoseconds\x18\x01 \x01(\x04\x12\x1a\n\x12system_nanoseconds\x18\x02 \x01(\x04\x12\x19\n\x11peak_memory_bytes\x18\x03 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'joblib_clutch._wire.clutch.v1.outcome_pb2', _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clutch_wire.clutch.v1.outcome_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_BATCHENDED']._serialized_start=64

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import grpc
 
-from joblib_clutch._wire.clutch.v1 import executor_pb2
+from clutch_wire.clutch.v1 import executor_pb2
 
 class ExecutorStub:
     def __init__(self, channel: grpc.Channel) -> None: ...

@@ -2,7 +2,7 @@
 """Client and server classes corresponding to protobuf-defined services."""
 import grpc
 
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as clutch_dot_v1_dot_executor__pb2
+from clutch_wire.clutch.v1 import executor_pb2 as clutch_dot_v1_dot_executor__pb2
 
 
 class ExecutorStub(object):

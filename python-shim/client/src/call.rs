@@ -1,0 +1,227 @@
+//! One joblib call: what of it has ended and not yet been taken.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clutch_protocol::v1;
+
+use crate::courier::Couriers;
+use crate::row::Rows;
+
+/// How long endings wait for whoever awaited some a moment ago, before a courier
+/// takes them: joblib is about to ask for the next one.
+pub(crate) const GRACE: Duration = Duration::from_millis(1);
+
+/// A batch to run.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Number of tasks.
+    pub tasks: u32,
+    /// The pickled tasks.
+    pub payload: Bytes,
+    /// Blobs that are the pickle's out-of-band buffers.
+    pub buffers: Vec<v1::BlobUse>,
+    /// Objects that the tasks refer to by their index.
+    pub shared: Vec<v1::SharedObject>,
+}
+
+/// A batch that ended.
+#[derive(Debug)]
+pub struct Ended<T> {
+    /// What the driver gave along.
+    pub token: T,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// How a batch ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// As the agent says.
+    Outcome(Box<Outcome>),
+    /// The call ended before the batch was sent.
+    Withdrawn,
+    /// The agent was lost, or the batch came after that.
+    Lost,
+    /// As the driver itself knows: it was posted.
+    Posted,
+}
+
+/// What the agent says of a batch.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The results, or what went wrong.
+    pub result: Result<Value, v1::Failure>,
+    /// How long its tasks ran, in nanoseconds.
+    pub ran_nanoseconds: u64,
+    /// The worker; 0 when it never reached one.
+    pub worker_pid: u32,
+}
+
+/// The results of a batch.
+#[derive(Debug)]
+pub struct Value {
+    /// The payload, in the pieces in which it came.
+    pub pieces: Vec<Bytes>,
+    /// Length of the pickle at its beginning, in bytes.
+    pub pickle_bytes: u64,
+    /// The pickle's out-of-band buffers.
+    pub buffers: Buffers,
+}
+
+/// Where the out-of-band buffers of a pickle are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// After the pickle, one after the other, with these lengths.
+    Inline(Vec<u64>),
+    /// In a blob to be fetched, each at the next multiple of 64 bytes.
+    Blob {
+        /// The blob.
+        blob_id: u64,
+        /// Their lengths.
+        lengths: Vec<u64>,
+    },
+}
+
+/// A call of a session. Its endings are taken by whoever awaits them, or else
+/// by one of the session's couriers; by one thread at a time, in order.
+pub struct Call<T> {
+    /// Its name in the session.
+    pub(crate) id: u64,
+    /// Changes only while the session is locked.
+    pub(crate) closed: AtomicBool,
+    state: Mutex<State<T>>,
+    changed: Condvar,
+    /// Where it queues when a courier is to take its endings.
+    couriers: Arc<Couriers<T>>,
+    rows: Mutex<Rows>,
+}
+
+struct State<T> {
+    arrived: VecDeque<Ended<T>>,
+    /// Some thread handles endings that it took.
+    taken: bool,
+    /// Counts how often handling was over, for those who wait for that.
+    handled: u64,
+    /// Threads that await endings.
+    awaiting: u32,
+    /// When the last of them left.
+    left_at: Option<Instant>,
+    /// A courier will look soon, or looks.
+    queued: bool,
+}
+
+impl<T: Send + 'static> Call<T> {
+    pub(crate) fn new(id: u64, couriers: Arc<Couriers<T>>, awaited: bool) -> Self {
+        let state = State {
+            arrived: VecDeque::new(),
+            taken: false,
+            handled: 0,
+            awaiting: 0,
+            // joblib first submits, then awaits.
+            left_at: awaited.then(Instant::now),
+            queued: false,
+        };
+        Self {
+            id,
+            closed: AtomicBool::new(false),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            couriers,
+            rows: Mutex::default(),
+        }
+    }
+
+    /// Waits for endings and takes them all; the caller handles them and then
+    /// says [`Call::handled`]. Comes back with none when the time is over, or
+    /// when another thread has handled some meanwhile.
+    pub fn take(&self, patience: Duration) -> VecDeque<Ended<T>> {
+        let mut state = self.lock();
+        let handled = state.handled;
+        state.awaiting += 1;
+        let idle = |state: &mut State<T>| {
+            (state.taken || state.arrived.is_empty()) && state.handled == handled
+        };
+        state = match self.changed.wait_timeout_while(state, patience, idle) {
+            Ok((state, _)) => state,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+        state.awaiting -= 1;
+        state.left_at = Some(Instant::now());
+        if state.taken {
+            return VecDeque::new();
+        }
+        state.take()
+    }
+
+    /// The endings taken last are handled.
+    pub fn handled(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.taken = false;
+        state.handled += 1;
+        state.left_at = state.left_at.map(|_| Instant::now());
+        self.see_to(state);
+    }
+
+    /// Where the time of its batches went, so far.
+    pub fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An ending of the driver's own making.
+    pub fn post(self: &Arc<Self>, token: T) {
+        self.push(Ended { token, ending: Ending::Posted });
+    }
+
+    pub(crate) fn push(self: &Arc<Self>, ended: Ended<T>) {
+        let mut state = self.lock();
+        state.arrived.push_back(ended);
+        self.see_to(state);
+    }
+
+    /// What a courier takes when its turn comes.
+    pub(crate) fn take_by_courier(&self) -> VecDeque<Ended<T>> {
+        let mut state = self.lock();
+        state.queued = false;
+        if state.taken || state.awaiting > 0 {
+            // They see to it, and `handled` does when they are done.
+            return VecDeque::new();
+        }
+        state.take()
+    }
+
+    /// Makes sure that somebody takes what arrived.
+    fn see_to(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
+        if state.awaiting > 0 {
+            drop(state);
+            self.changed.notify_one();
+        } else if !state.taken && !state.queued && !state.arrived.is_empty() {
+            state.queued = true;
+            let since = state.left_at.map_or(GRACE, |at| at.elapsed());
+            drop(state);
+            self.couriers.queue(Arc::clone(self), GRACE.saturating_sub(since));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing here panics between two writes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn take(&mut self) -> VecDeque<Ended<T>> {
+        self.taken = !self.arrived.is_empty();
+        std::mem::take(&mut self.arrived)
+    }
+}
+
+impl<T> fmt::Debug for Call<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Call").field("id", &self.id).finish_non_exhaustive()
+    }
+}

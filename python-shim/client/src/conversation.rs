@@ -1,0 +1,155 @@
+//! The stream of a session, as the network thread runs it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use clutch_protocol::v1::executor_client::ExecutorClient;
+use clutch_protocol::v1::{self, agent_frame::Body, batch_ended};
+use futures_core::Stream;
+use tonic::transport::Channel;
+
+use crate::call::{Buffers, Ended, Ending, Outcome, Value};
+use crate::handshake::describe;
+use crate::inbox::{Broken, Inbox, Whole};
+use crate::row::Row;
+use crate::session::Shared;
+
+/// Talks until either side ends it; then the agent is lost.
+pub(crate) async fn converse<T: Send + 'static>(
+    shared: Arc<Shared<T>>,
+    mut client: ExecutorClient<Channel>,
+    session_id: String,
+) {
+    let envelopes = Envelopes { shared: Arc::clone(&shared), session_id: Some(session_id) };
+    let reason = match client.attach(envelopes).await {
+        Err(status) => describe(&status),
+        Ok(response) => {
+            let mut stream = response.into_inner();
+            let mut inbox = Inbox::default();
+            loop {
+                match stream.message().await {
+                    Ok(Some(envelope)) => {
+                        if let Err(broken) = take(&shared, &mut inbox, envelope) {
+                            break broken.to_string();
+                        }
+                    }
+                    Ok(None) => break "it ended the session".to_owned(),
+                    Err(status) => break describe(&status),
+                }
+            }
+        }
+    };
+    shared.lose(reason);
+    shared.outputs.close();
+}
+
+fn take<T: Send + 'static>(
+    shared: &Shared<T>,
+    inbox: &mut Inbox,
+    envelope: v1::AgentEnvelope,
+) -> Result<(), Broken> {
+    for frame in envelope.frames {
+        match frame.body {
+            Some(Body::BatchEnded(ended)) => {
+                if let Some(whole) = inbox.begin(ended)? {
+                    end(shared, whole)?;
+                }
+            }
+            Some(Body::PayloadPart(part)) => {
+                if let Some(whole) = inbox.resume(part)? {
+                    end(shared, whole)?;
+                }
+            }
+            Some(Body::Output(output)) => shared.outputs.push(output),
+            Some(Body::Capacity(capacity)) => {
+                shared.slots.store(capacity.slots, Ordering::Relaxed);
+            }
+            Some(Body::BlobState(blob)) => {
+                if let Some(said) = shared.lock().offers.get_mut(&blob.blob_id) {
+                    *said = blob.state;
+                    shared.changed.notify_all();
+                }
+            }
+            // An addition of a newer agent.
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<(), Broken> {
+    let mut state = shared.lock();
+    let open = state.open.remove(&ended.batch_id);
+    let open = open.ok_or(Broken("a batch ended that is not open"))?;
+    state.outbox.batch_ended(ended.batch_id);
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        // There may be room for a batch that waits.
+        waker.wake();
+    }
+    let result = match ended.outcome {
+        Some(batch_ended::Outcome::Value(value)) => Ok(whole_value(value, pieces)?),
+        Some(batch_ended::Outcome::Failure(failure)) => Err(failure),
+        None => return Err(Broken("an outcome has neither value nor failure")),
+    };
+    let timings = ended.timings.unwrap_or_default();
+    let outcome = Outcome {
+        ran_nanoseconds: timings.task_nanoseconds.iter().sum(),
+        worker_pid: ended.worker_pid,
+        result,
+    };
+    open.call.rows().add(Row {
+        batch_id: ended.batch_id,
+        tasks: open.tasks,
+        worker_pid: ended.worker_pid,
+        timings,
+        usage: ended.usage.unwrap_or_default(),
+        failed: outcome.result.as_ref().err().map(|failure| failure.kind),
+    });
+    let ending = Ending::Outcome(Box::new(outcome));
+    open.call.push(Ended { token: open.token, ending });
+    Ok(())
+}
+
+fn whole_value(value: v1::Value, pieces: Vec<bytes::Bytes>) -> Result<Value, Broken> {
+    let v1::Value { payload_bytes, buffer_bytes, blob_id, .. } = value;
+    if blob_id != 0 {
+        let buffers = Buffers::Blob { blob_id, lengths: buffer_bytes };
+        return Ok(Value { pieces, pickle_bytes: payload_bytes, buffers });
+    }
+    let inline = buffer_bytes.iter().try_fold(0_u64, |sum, length| sum.checked_add(*length));
+    let pickle_bytes = inline.and_then(|inline| payload_bytes.checked_sub(inline));
+    let pickle_bytes = pickle_bytes.ok_or(Broken("buffers are longer than their payload"))?;
+    Ok(Value { pieces, pickle_bytes, buffers: Buffers::Inline(buffer_bytes) })
+}
+
+/// What the driver says, as the transport asks for it.
+struct Envelopes<T> {
+    shared: Arc<Shared<T>>,
+    /// Goes first.
+    session_id: Option<String>,
+}
+
+impl<T> Stream for Envelopes<T> {
+    type Item = v1::ClientEnvelope;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(session_id) = self.session_id.take() {
+            return Poll::Ready(Some(v1::ClientEnvelope { session_id, frames: Vec::new() }));
+        }
+        let mut state = self.shared.lock();
+        if state.closed || state.lost.is_some() {
+            return Poll::Ready(None);
+        }
+        if let Some(envelope) = state.outbox.next() {
+            drop(state);
+            self.shared.changed.notify_all();
+            return Poll::Ready(Some(envelope));
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}

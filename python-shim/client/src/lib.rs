@@ -1,0 +1,28 @@
+//! A driver's side of the conversation with an agent: sessions, batches,
+//! outcomes and blobs.
+//!
+//! Knows nothing of Python: a batch carries a token of the driver's choice,
+//! which comes back with its ending. One thread per process, [`runtime`], does
+//! all the network; the others hand it messages and take what arrived.
+
+mod address;
+mod call;
+mod conversation;
+mod courier;
+mod data_line;
+mod handshake;
+mod inbox;
+mod outbox;
+mod output;
+mod row;
+mod runtime;
+mod session;
+mod upload;
+
+pub use address::{Address, AddressError};
+pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, Value};
+pub use courier::Errand;
+pub use handshake::OpenError;
+pub use output::Outputs;
+pub use row::{Row, Rows};
+pub use session::{BlobError, CallOptions, Lost, Session};

@@ -1,0 +1,349 @@
+//! One lease on one agent. Once lost it stays lost; open another.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use clutch_protocol::v1::{self, client_frame::Body};
+
+use crate::address::Address;
+use crate::call::{Batch, Call, Ended, Ending};
+use crate::courier::{Couriers, Errand};
+use crate::data_line::{DataError, DataLine};
+use crate::handshake::{self, OpenError};
+use crate::outbox::{Bounds, Outbox, Outgoing};
+use crate::output::Outputs;
+use crate::{conversation, runtime, upload};
+
+/// How often somebody who waits is asked whether to go on.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The agent is not there any more.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Lost(pub String);
+
+/// Why a blob did not reach the agent.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// The agent is gone.
+    #[error("{0}")]
+    Lost(#[from] Lost),
+    /// The agent will not have it.
+    #[error("{}", .0.message)]
+    Refused(Box<v1::Failure>),
+    /// It cannot be written, for example for want of memory.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl From<DataError> for BlobError {
+    fn from(error: DataError) -> Self {
+        match error {
+            DataError::Broken(error) => Self::Io(error),
+            DataError::Refused(failure) => Self::Refused(failure),
+        }
+    }
+}
+
+/// What a call asks for; see `OpenCall`.
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
+    /// A profile that was defined.
+    pub profile_id: u64,
+    /// Batches that may run at once; 0: the agent's slots.
+    pub max_running: u32,
+    /// Nesting level of joblib calls made inside the tasks.
+    pub nesting_level: u32,
+    /// Wall time that one task may take, in seconds; 0: no limit.
+    pub task_timeout_seconds: f64,
+    /// Whether some thread will await its endings, most of the time.
+    pub awaited: bool,
+}
+
+/// A driver's session. Safe to use from any thread; nothing but [`Session::open`],
+/// blobs and errands waits for the network.
+pub struct Session<T> {
+    shared: Arc<Shared<T>>,
+    opened: v1::SessionOpened,
+    data_line: Option<DataLine>,
+}
+
+/// What the threads of a driver and the network share.
+pub(crate) struct Shared<T> {
+    state: Mutex<State<T>>,
+    /// The outbox, an upload or the agent itself changed.
+    pub(crate) changed: Condvar,
+    pub(crate) outputs: Outputs,
+    pub(crate) slots: AtomicU32,
+    pub(crate) couriers: Arc<Couriers<T>>,
+}
+
+pub(crate) struct State<T> {
+    pub(crate) outbox: Outbox,
+    /// Wakes the network when there is something to send.
+    pub(crate) waker: Option<Waker>,
+    pub(crate) open: HashMap<u64, Open<T>>,
+    /// Offered blobs whose fate is not known, and what the agent said of them.
+    pub(crate) offers: HashMap<u64, Option<v1::blob_state::State>>,
+    last_id: u64,
+    pub(crate) lost: Option<Lost>,
+    /// The driver says no more.
+    pub(crate) closed: bool,
+}
+
+/// A batch that was submitted and has not ended.
+pub(crate) struct Open<T> {
+    pub(crate) token: T,
+    pub(crate) call: Arc<Call<T>>,
+    pub(crate) tasks: u32,
+}
+
+impl<T: Send + 'static> Session<T> {
+    /// Opens a session; asks `go_on` every 100 ms whether to go on waiting.
+    ///
+    /// # Errors
+    /// When the agent cannot be reached, refuses, or `go_on` said no.
+    pub fn open(
+        address: &Address,
+        request: v1::OpenSessionRequest,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Self, OpenError> {
+        let unreachable = |error: std::io::Error| OpenError::Unreachable(error.to_string());
+        let runtime = runtime::handle().map_err(unreachable)?;
+        let (answer, answered) = sync_channel(1);
+        let at = address.clone();
+        let opening = runtime.spawn(async move {
+            // Whoever asked may have gone on.
+            answer.send(handshake::open(&at, request).await).ok();
+        });
+        let (client, opened) = loop {
+            match answered.recv_timeout(ASK_INTERVAL) {
+                Ok(opened) => break opened?,
+                Err(RecvTimeoutError::Timeout) if go_on() => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    opening.abort();
+                    return Err(OpenError::Unreachable("CANCELLED: interrupted".to_owned()));
+                }
+            }
+        };
+        let bounds = Bounds {
+            open_batches: opened.max_open_batches as usize,
+            open_bytes: opened.max_session_bytes,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                outbox: Outbox::new(bounds),
+                waker: None,
+                open: HashMap::new(),
+                offers: HashMap::new(),
+                last_id: 0,
+                lost: None,
+                closed: false,
+            }),
+            changed: Condvar::new(),
+            outputs: Outputs::default(),
+            slots: AtomicU32::new(opened.slots),
+            couriers: Arc::new(Couriers::new(runtime.clone())),
+        });
+        let session_id = opened.session_id.clone();
+        runtime.spawn(conversation::converse(Arc::clone(&shared), client, session_id));
+        let data_line = DataLine::open(address, &opened.session_id);
+        Ok(Self { shared, opened, data_line })
+    }
+
+    /// What the agent said when it opened the session.
+    pub fn opened(&self) -> &v1::SessionOpened {
+        &self.opened
+    }
+
+    /// Batches that the agent runs at once, now.
+    pub fn slots(&self) -> u32 {
+        self.shared.slots.load(Ordering::Relaxed)
+    }
+
+    /// Why the agent is lost, when it is.
+    pub fn lost(&self) -> Option<Lost> {
+        self.shared.lock().lost.clone()
+    }
+
+    /// Whether blobs go through shared memory.
+    pub fn has_data_line(&self) -> bool {
+        self.data_line.is_some()
+    }
+
+    /// What tasks printed.
+    pub fn outputs(&self) -> &Outputs {
+        &self.shared.outputs
+    }
+
+    /// Describes workers; gives the profile's name, its own field is not read.
+    pub fn define_profile(&self, mut profile: v1::DefineProfile) -> u64 {
+        let mut state = self.shared.lock();
+        let profile_id = state.next_id();
+        profile.profile_id = profile_id;
+        state.outbox.put_control(Body::DefineProfile(profile));
+        wake(state);
+        profile_id
+    }
+
+    /// Opens a call.
+    pub fn open_call(&self, options: CallOptions) -> Arc<Call<T>> {
+        let mut state = self.shared.lock();
+        let call_id = state.next_id();
+        let CallOptions { profile_id, max_running, nesting_level, task_timeout_seconds, awaited } =
+            options;
+        state.outbox.put_control(Body::OpenCall(v1::OpenCall {
+            call_id,
+            profile_id,
+            max_running,
+            nesting_level,
+            task_timeout_seconds,
+        }));
+        // Its first batch wakes the network.
+        drop(state);
+        Arc::new(Call::new(call_id, Arc::clone(&self.shared.couriers), awaited))
+    }
+
+    /// Runs a batch of a call; its ending comes to the call. When the call was
+    /// closed meanwhile, that is its ending.
+    pub fn submit(&self, call: &Arc<Call<T>>, token: T, batch: Batch) {
+        let mut state = self.shared.lock();
+        let closed = call.closed.load(Ordering::Relaxed);
+        if closed || state.lost.is_some() {
+            drop(state);
+            let ending = if closed { Ending::Withdrawn } else { Ending::Lost };
+            call.push(Ended { token, ending });
+            return;
+        }
+        // Names grow in the order of sending, as the agent demands.
+        let batch_id = state.next_id();
+        let Batch { tasks, payload, buffers, shared } = batch;
+        let call_id = call.id;
+        let frame =
+            v1::SubmitBatch { batch_id, call_id, tasks, buffers, shared, ..Default::default() };
+        state.outbox.put_batch(Outgoing { frame, payload });
+        state.open.insert(batch_id, Open { token, call: Arc::clone(call), tasks });
+        wake(state);
+    }
+
+    /// Ends a call at once; its unfinished batches are cancelled.
+    pub fn close_call(&self, call: &Arc<Call<T>>) {
+        let mut state = self.shared.lock();
+        if call.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let withdrawn = state.outbox.withdraw(call.id);
+        let close = v1::CloseCall { call_id: call.id };
+        state.outbox.put_control(Body::CloseCall(close));
+        let unsent: Vec<_> = withdrawn.iter().filter_map(|id| state.open.remove(id)).collect();
+        wake(state);
+        for batch in unsent {
+            batch.call.push(Ended { token: batch.token, ending: Ending::Withdrawn });
+        }
+    }
+
+    /// Copies bytes to the agent, for batches to use; gives the blob's name.
+    ///
+    /// # Errors
+    /// When the agent is lost or has no room.
+    pub fn put(&self, content: &[u8], writable: bool) -> Result<u64, BlobError> {
+        let blob_id = self.shared.lock().next_id();
+        match &self.data_line {
+            Some(line) => upload::fill(line, blob_id, content, writable)?,
+            None => upload::send(&self.shared, blob_id, content, writable)?,
+        }
+        Ok(blob_id)
+    }
+
+    /// Lets go of blobs.
+    pub fn release(&self, blob_ids: Vec<u64>) {
+        let mut state = self.shared.lock();
+        if state.lost.is_none() {
+            state.outbox.put_control(Body::ReleaseBlobs(v1::ReleaseBlobs { blob_ids }));
+            wake(state);
+        }
+    }
+
+    /// Whether workers would open the same file by that path; false when that
+    /// cannot be known.
+    pub fn sees(&self, file: v1::SameFile) -> bool {
+        self.data_line.as_ref().is_some_and(|line| line.sees(file).unwrap_or(false))
+    }
+
+    /// Takes over a result's blob: a file that nobody writes any more.
+    ///
+    /// # Errors
+    /// When the agent is lost.
+    pub fn fetch(&self, blob_id: u64) -> Result<OwnedFd, BlobError> {
+        let line = self.data_line.as_ref();
+        let line = line.ok_or_else(|| std::io::Error::other("the session has no data line"))?;
+        Ok(line.fetch(blob_id)?)
+    }
+
+    /// Waits for a call whose endings nobody awaits; `None` at the session's end.
+    pub fn next_errand(&self) -> Option<Errand<T>> {
+        self.shared.couriers.next()
+    }
+
+    /// Ends the session; what runs for it is killed.
+    pub fn close(&self) {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        wake(state);
+        self.shared.lose("the driver closed the session".to_owned());
+        self.shared.outputs.close();
+        self.shared.couriers.close();
+    }
+}
+
+/// Tells the network that there is something to send.
+pub(crate) fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing here panics between two writes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send + 'static> Shared<T> {
+    /// The agent is gone; the first reason counts.
+    pub(crate) fn lose(&self, reason: String) {
+        let mut state = self.lock();
+        if state.lost.is_some() {
+            return;
+        }
+        state.lost = Some(Lost(reason));
+        let orphans = std::mem::take(&mut state.open);
+        drop(state);
+        self.changed.notify_all();
+        for Open { token, call, .. } in orphans.into_values() {
+            call.push(Ended { token, ending: Ending::Lost });
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+}
+
+impl<T> fmt::Debug for Session<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Session").field("opened", &self.opened).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,117 @@
+//! Ways of a blob's content to the agent.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use clutch_protocol::CHUNK_BYTES;
+use clutch_protocol::v1::{self, blob_state::State as Fate, client_frame::Body};
+
+use crate::data_line::DataLine;
+use crate::session::{BlobError, Lost, Shared, wake};
+
+/// Parts that may wait for the network.
+const MAX_WAITING: usize = 8;
+
+/// Content from which on a second thread copies too: new pages cost the kernel
+/// as much as the copy.
+const SPLIT_BYTES: usize = 32 << 20;
+
+/// Writes the content into shared memory of the agent.
+pub(crate) fn fill(
+    line: &DataLine,
+    blob_id: u64,
+    content: &[u8],
+    writable: bool,
+) -> Result<(), BlobError> {
+    let file = line.allocate(blob_id, content.len() as u64, writable)?;
+    if content.len() < SPLIT_BYTES {
+        write(&file, content, 0)?;
+    } else {
+        // On a page's border, so that no page is written by both.
+        let middle = (content.len() / 2) & !0xfff;
+        let (first, second) = content.split_at(middle);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| write(&file, second, middle as u64));
+            write(&file, first, 0)?;
+            other.join().unwrap_or_else(|_| Err(io::Error::other("the copying thread failed")))
+        })?;
+    }
+    drop(file);
+    Ok(line.commit(blob_id)?)
+}
+
+fn write(file: impl AsFd, mut content: &[u8], mut offset: u64) -> io::Result<()> {
+    while !content.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(&file, content, offset))?;
+        content = &content[written..];
+        offset += written as u64;
+    }
+    Ok(())
+}
+
+/// Offers the content by its digest, and sends it when the agent misses it.
+pub(crate) fn send<T>(
+    shared: &Shared<T>,
+    blob_id: u64,
+    content: &[u8],
+    writable: bool,
+) -> Result<(), BlobError> {
+    // What workers may write to has no name: it would not stay true.
+    let digest = if writable {
+        Bytes::new()
+    } else {
+        Bytes::copy_from_slice(blake3::hash(content).as_bytes())
+    };
+    let mut state = shared.lock();
+    state.offers.insert(blob_id, None);
+    let bytes = content.len() as u64;
+    let offer = v1::OfferBlob { blob_id, bytes, digest, writable };
+    state.outbox.put_control(Body::OfferBlob(offer));
+    wake(state);
+    let fate = match fate(shared, blob_id)? {
+        Fate::Missing(_) => {
+            for part in content.chunks(CHUNK_BYTES) {
+                send_part(shared, blob_id, part)?;
+            }
+            fate(shared, blob_id)?
+        }
+        told @ (Fate::Present(_) | Fate::Refused(_)) => told,
+    };
+    shared.lock().offers.remove(&blob_id);
+    match fate {
+        Fate::Present(_) => Ok(()),
+        Fate::Refused(failure) => Err(BlobError::Refused(Box::new(failure))),
+        Fate::Missing(_) => Err(io::Error::other("the agent asked for a blob twice").into()),
+    }
+}
+
+/// Waits for the agent's word on a blob.
+fn fate<T>(shared: &Shared<T>, blob_id: u64) -> Result<Fate, Lost> {
+    let mut state = shared.lock();
+    loop {
+        if let Some(lost) = &state.lost {
+            return Err(lost.clone());
+        }
+        if let Some(fate) = state.offers.get_mut(&blob_id).and_then(Option::take) {
+            return Ok(fate);
+        }
+        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn send_part<T>(shared: &Shared<T>, blob_id: u64, part: &[u8]) -> Result<(), Lost> {
+    // The part outlives the caller's buffer: the network sends it later.
+    let data = Bytes::copy_from_slice(part);
+    let mut state = shared.lock();
+    while state.outbox.waiting_control() >= MAX_WAITING && state.lost.is_none() {
+        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    if let Some(lost) = &state.lost {
+        return Err(lost.clone());
+    }
+    state.outbox.put_control(Body::BlobPart(v1::BlobPart { blob_id, data }));
+    wake(state);
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! A joblib call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clutch_client::Batch;
+use clutch_protocol::v1;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::session::Conversation;
+use crate::{ending, row};
+
+/// How long Python's signal handlers may have to wait.
+const SIGNALS: Duration = Duration::from_millis(100);
+
+/// Payloads from here on are sent from where Python has them.
+const COPY_BYTES: usize = 64 << 10;
+
+/// Blobs with what workers may do with them.
+type Uses = Vec<(u64, i32)>;
+
+/// See `Call` in `joblib_clutch/_native.pyi`.
+#[pyclass(frozen, module = "joblib_clutch._native")]
+pub(crate) struct Call {
+    pub(crate) session: Arc<Conversation>,
+    pub(crate) call: Arc<clutch_client::Call<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl Call {
+    fn submit(
+        &self,
+        batch: Py<PyAny>,
+        tasks: u32,
+        data: &Bound<'_, PyBytes>,
+        buffers: Uses,
+        shared: Vec<(u64, Uses)>,
+    ) {
+        let payload = if data.as_bytes().len() < COPY_BYTES {
+            Bytes::copy_from_slice(data.as_bytes())
+        } else {
+            Bytes::from_owner(PyBackedBytes::from(data.clone()))
+        };
+        let shared = shared.into_iter().map(|(pickle_blob_id, buffers)| v1::SharedObject {
+            pickle_blob_id,
+            buffers: uses(buffers),
+        });
+        let shared = shared.collect();
+        let batch_of_tasks = Batch { tasks, payload, buffers: uses(buffers), shared };
+        self.session.submit(&self.call, batch, batch_of_tasks);
+    }
+
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let endings = py.detach(|| self.call.take(SIGNALS));
+        if endings.is_empty() {
+            py.check_signals()?;
+            return Ok(PyList::empty(py));
+        }
+        ending::to_python(py, &self.session, endings)
+    }
+
+    fn handled(&self) {
+        self.call.handled();
+    }
+
+    fn post(&self, batch: Py<PyAny>) {
+        self.call.post(batch);
+    }
+
+    fn close(&self) {
+        self.session.close_call(&self.call);
+    }
+
+    fn rows<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, usize)> {
+        let rows = self.call.rows();
+        Ok((row::to_python(py, &rows)?, rows.dropped()))
+    }
+}
+
+fn uses(uses: Uses) -> Vec<v1::BlobUse> {
+    uses.into_iter().map(|(blob_id, access)| v1::BlobUse { blob_id, access }).collect()
+}

@@ -1,0 +1,142 @@
+//! Endings of batches as Python handles them: tuples that begin with the batch
+//! and a word.
+
+use std::collections::VecDeque;
+
+use clutch_client::{Buffers, Ended, Ending, Outcome, Value};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyTuple};
+
+use crate::errors;
+use crate::mapping::Mapping;
+use crate::row::seconds;
+use crate::session::Conversation;
+
+/// Where buffers begin in a result's file: at multiples of this.
+const BUFFER_ALIGNMENT: u64 = 64;
+
+/// All the endings, in order.
+pub(crate) fn to_python<'py>(
+    py: Python<'py>,
+    session: &Conversation,
+    endings: VecDeque<Ended<Py<PyAny>>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for Ended { token, ending } in endings {
+        list.append(match ending {
+            Ending::Outcome(outcome) => told(py, session, token, *outcome)?,
+            Ending::Withdrawn => (token, "WITHDRAWN").into_pyobject(py)?,
+            Ending::Lost => (token, "LOST").into_pyobject(py)?,
+            Ending::Posted => (token, "POSTED").into_pyobject(py)?,
+        })?;
+    }
+    Ok(list)
+}
+
+fn told<'py>(
+    py: Python<'py>,
+    session: &Conversation,
+    token: Py<PyAny>,
+    outcome: Outcome,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let ran = seconds(outcome.ran_nanoseconds);
+    let pid = outcome.worker_pid;
+    match outcome.result {
+        Err(failure) => {
+            (token, "FAILED", ran, errors::failure(py, &failure, pid)?).into_pyobject(py)
+        }
+        Ok(value) => match results(py, session, value) {
+            Ok((pickle, buffers)) => (token, "OK", ran, pickle, buffers, pid).into_pyobject(py),
+            Err(error) => (token, "UNREADABLE", ran, error.to_string(), pid).into_pyobject(py),
+        },
+    }
+}
+
+/// The pickle, and its out-of-band buffers: `None`, a list of bytearrays, or a
+/// mapping with offsets and lengths.
+fn results<'py>(
+    py: Python<'py>,
+    session: &Conversation,
+    value: Value,
+) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyAny>)> {
+    let Value { pieces, pickle_bytes, buffers } = value;
+    let mut rest = Pieces { pieces: pieces.into(), taken: 0 };
+    let length = usize::try_from(pickle_bytes)?;
+    let pickle = match rest.whole(length) {
+        Some(bytes) => PyBytes::new(py, bytes),
+        None => PyBytes::new_with(py, length, |target| {
+            rest.fill(target);
+            Ok(())
+        })?,
+    };
+    let buffers = match buffers {
+        Buffers::Inline(lengths) if lengths.is_empty() => py.None().into_bound(py),
+        Buffers::Inline(lengths) => {
+            let list = PyList::empty(py);
+            for length in lengths {
+                list.append(PyByteArray::new_with(py, usize::try_from(length)?, |target| {
+                    rest.fill(target);
+                    Ok(())
+                })?)?;
+            }
+            list.into_any()
+        }
+        Buffers::Blob { blob_id, lengths } => {
+            let (places, total) = layout(&lengths);
+            let mapping = py.detach(|| {
+                let file = session.fetch(blob_id)?;
+                Ok::<_, clutch_client::BlobError>(Mapping::new(file, total)?)
+            });
+            let mapping =
+                mapping.map_err(|error| errors::OpenFailedError::new_err(error.to_string()))?;
+            (Py::new(py, mapping)?, places).into_pyobject(py)?.into_any()
+        }
+    };
+    Ok((pickle, buffers))
+}
+
+/// Where each buffer is in a result's file, and how long the file is.
+fn layout(lengths: &[u64]) -> (Vec<(u64, u64)>, u64) {
+    let mut end = 0_u64;
+    let places = lengths.iter().map(|length| {
+        let begin = end.next_multiple_of(BUFFER_ALIGNMENT);
+        end = begin.saturating_add(*length);
+        (begin, *length)
+    });
+    (places.collect(), end)
+}
+
+/// A payload in pieces, read from its beginning.
+struct Pieces {
+    pieces: VecDeque<bytes::Bytes>,
+    /// Bytes of the first piece that are read already.
+    taken: usize,
+}
+
+impl Pieces {
+    /// The payload, when that many bytes are all of it and in one piece.
+    fn whole(&self, length: usize) -> Option<&[u8]> {
+        match self.pieces.front() {
+            None if length == 0 => Some(&[]),
+            Some(only) if only.len() == length && self.taken == 0 => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Fills the target with what comes next.
+    fn fill(&mut self, mut target: &mut [u8]) {
+        while !target.is_empty() {
+            let Some(first) = self.pieces.front() else { return };
+            let ready = &first[self.taken..];
+            let step = ready.len().min(target.len());
+            let (now, later) = target.split_at_mut(step);
+            now.copy_from_slice(&ready[..step]);
+            target = later;
+            self.taken += step;
+            if self.taken == first.len() {
+                self.pieces.pop_front();
+                self.taken = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The native half of the Python package `joblib_clutch`: what it knows of the
+//! network. Its Python half says what the objects mean; `_native.pyi` is their
+//! list.
+
+mod buffer;
+mod call;
+mod ending;
+mod errors;
+mod mapping;
+mod row;
+mod session;
+
+use pyo3::prelude::*;
+
+/// `joblib_clutch._native`
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::call::Call;
+    #[pymodule_export]
+    use crate::errors::{BlobRefusedError, OpenFailedError, OpenRefusedError};
+    #[pymodule_export]
+    use crate::mapping::Mapping;
+    #[pymodule_export]
+    use crate::session::Session;
+}

@@ -1,0 +1,185 @@
+//! A session on an agent.
+
+use std::sync::Arc;
+
+use clutch_client::{Address, BlobError, CallOptions, OpenError};
+use clutch_protocol::v1;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::buffer::Content;
+use crate::call::Call;
+use crate::ending;
+use crate::errors::{self, BlobRefusedError, OpenFailedError};
+
+/// The session with Python objects as tokens.
+pub(crate) type Conversation = clutch_client::Session<Py<PyAny>>;
+
+/// A call whose endings nobody awaits, the endings, and whether another courier
+/// is needed.
+type Errand<'py> = (Call, Bound<'py, PyList>, bool);
+
+/// See `Session` in `joblib_clutch/_native.pyi`.
+#[pyclass(frozen, module = "joblib_clutch._native")]
+pub(crate) struct Session {
+    session: Arc<Conversation>,
+}
+
+#[pymethods]
+impl Session {
+    #[staticmethod]
+    #[pyo3(signature = (address, *, client_version, python_version, implementation, executable,
+                        cloudpickle_version, joblib_version, python, name))]
+    #[expect(clippy::too_many_arguments, reason = "keywords")]
+    fn open(
+        py: Python<'_>,
+        address: &str,
+        client_version: String,
+        python_version: String,
+        implementation: String,
+        executable: String,
+        cloudpickle_version: String,
+        joblib_version: String,
+        python: String,
+        name: String,
+    ) -> PyResult<Self> {
+        let address =
+            Address::parse(address).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let environment = v1::Environment {
+            python_version,
+            implementation,
+            executable,
+            cloudpickle_version,
+            joblib_version,
+        };
+        let request = v1::OpenSessionRequest {
+            protocol: Some(v1::ProtocolVersion::CURRENT),
+            client_version,
+            environment: Some(environment),
+            python,
+            name,
+        };
+        // What a signal handler raised while we waited.
+        let mut raised = None;
+        let opened = py.detach(|| {
+            Conversation::open(&address, request, || {
+                raised = Python::attach(|py| py.check_signals().err());
+                raised.is_none()
+            })
+        });
+        match (opened, raised) {
+            (_, Some(raised)) => Err(raised),
+            (Ok(session), None) => Ok(Self { session: Arc::new(session) }),
+            (Err(OpenError::Unreachable(why)), None) => Err(OpenFailedError::new_err(why)),
+            (Err(OpenError::Refused(refusal)), None) => Err(errors::refusal(py, &refusal)?),
+        }
+    }
+
+    #[getter]
+    fn slots(&self) -> u32 {
+        self.session.slots()
+    }
+
+    #[getter]
+    fn host(&self) -> &str {
+        &self.session.opened().host
+    }
+
+    #[getter]
+    fn max_batch_bytes(&self) -> u64 {
+        self.session.opened().max_batch_bytes
+    }
+
+    #[getter]
+    fn lost(&self) -> Option<String> {
+        self.session.lost().map(|lost| lost.0)
+    }
+
+    #[getter]
+    fn shares_memory(&self) -> bool {
+        self.session.has_data_line()
+    }
+
+    fn define_profile(
+        &self,
+        variables: Vec<(String, String)>,
+        workers: u32,
+        setup: &Bound<'_, PyBytes>,
+    ) -> u64 {
+        self.session.define_profile(v1::DefineProfile {
+            profile_id: 0,
+            variables: variables.into_iter().collect(),
+            workers,
+            setup: bytes::Bytes::copy_from_slice(setup.as_bytes()),
+        })
+    }
+
+    #[pyo3(signature = (profile_id, *, max_running, nesting_level, task_timeout_seconds, awaited))]
+    fn open_call(
+        &self,
+        profile_id: u64,
+        max_running: u32,
+        nesting_level: u32,
+        task_timeout_seconds: f64,
+        awaited: bool,
+    ) -> Call {
+        let options =
+            CallOptions { profile_id, max_running, nesting_level, task_timeout_seconds, awaited };
+        let call = self.session.open_call(options);
+        Call { session: Arc::clone(&self.session), call }
+    }
+
+    fn put(&self, py: Python<'_>, content: &Bound<'_, PyAny>, writable: bool) -> PyResult<u64> {
+        let content = Content::of(content)?;
+        match py.detach(|| self.session.put(content.bytes(), writable)) {
+            Ok(blob_id) => Ok(blob_id),
+            Err(BlobError::Refused(failure)) => {
+                Err(BlobRefusedError::new_err(errors::failure(py, &failure, 0)?.unbind()))
+            }
+            Err(BlobError::Lost(lost)) => Err(OpenFailedError::new_err(lost.0)),
+            Err(BlobError::Io(error)) => Err(PyOSError::new_err(error.to_string())),
+        }
+    }
+
+    fn release(&self, blob_ids: Vec<u64>) {
+        self.session.release(blob_ids);
+    }
+
+    fn sees(&self, py: Python<'_>, path: String, device: u64, inode: u64, bytes: u64) -> bool {
+        py.detach(|| self.session.sees(v1::SameFile { path, device, inode, bytes }))
+    }
+
+    fn next_errand<'py>(&self, py: Python<'py>) -> PyResult<Option<Errand<'py>>> {
+        let Some(errand) = py.detach(|| self.session.next_errand()) else { return Ok(None) };
+        let endings = ending::to_python(py, &self.session, errand.endings)?;
+        let call = Call { session: Arc::clone(&self.session), call: errand.call };
+        Ok(Some((call, endings, errand.last_one)))
+    }
+
+    fn wait_output(&self, py: Python<'_>) -> bool {
+        py.detach(|| self.session.outputs().wait())
+    }
+
+    #[getter]
+    fn output_pending(&self) -> bool {
+        self.session.outputs().pending()
+    }
+
+    fn take_output<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let is_error = |stream| stream == i32::from(v1::OutputStream::Stderr);
+        let pieces = self.session.outputs().take();
+        let pieces = pieces
+            .into_iter()
+            .map(|piece| (piece.pid, is_error(piece.stream), PyBytes::new(py, &piece.data)));
+        PyList::new(py, pieces.collect::<Vec<_>>())
+    }
+
+    fn output_printed(&self) {
+        self.session.outputs().printed();
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.session.close());
+    }
+}

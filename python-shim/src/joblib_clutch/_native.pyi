@@ -1,0 +1,167 @@
+"""The native half: conversations with agents. Built from ``python-shim/native``."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+from typing_extensions import Buffer
+
+class OpenFailedError(Exception):
+    """The agent cannot be reached; the argument says why."""
+
+class OpenRefusedError(Exception):
+    """The agent opens no session; the argument is a dictionary with the keys
+    ``kind``, ``fault``, ``message``, ``advice`` and ``available``.
+    """
+
+class BlobRefusedError(Exception):
+    """The agent has no room for a blob; the argument is a failure as in `Ending`."""
+
+@final
+class Mapping:
+    """A result in shared memory, mapped privately: writable, and unmapped with
+    the object.
+    """
+
+    @property
+    def address(self) -> int:
+        """Where it begins in this process."""
+
+Uses = Sequence[tuple[int, int]]
+"""Blobs, by name, and what workers may do with each: a ``BlobAccess``."""
+
+Ending = tuple[Any, ...]
+"""A batch that ended: what was given to `Call.submit`, then a word, then what belongs to it.
+
+- ``"OK"``: seconds that the tasks ran, pickle, buffers, worker's pid. Buffers are None, a
+  list of bytearrays, or a `Mapping` with (offset, length) pairs in bytes.
+- ``"FAILED"``: seconds that the tasks ran, the failure as a dictionary: ``kind``,
+  ``fault``, ``message``, ``advice``, ``task_index``, ``signal``, ``exit_code``,
+  ``stderr_tail``, ``exception_pickle``, ``exception_type``, ``exception_text``,
+  ``traceback``, ``pid``.
+- ``"UNREADABLE"``: seconds that the tasks ran, why the results cannot be had, worker's pid.
+- ``"WITHDRAWN"``: the call ended before the batch was sent.
+- ``"LOST"``: the agent was lost.
+- ``"POSTED"``: it came by `Call.post`.
+"""
+
+@final
+class Call:
+    """A joblib call. Its endings are handled by one thread at a time, in order: by
+    whoever calls `take`, or else by a thread that calls `Session.next_errand`.
+    """
+
+    def submit(
+        self,
+        batch: object,
+        tasks: int,
+        data: bytes,
+        buffers: Uses,
+        shared: Sequence[tuple[int, Uses]],
+    ) -> None:
+        """Run a batch. Never blocks. `data` is pickled; `batch` comes back with its ending."""
+
+    def take(self) -> list[Ending]:
+        """Wait for endings, 100 ms at most; say `handled` after any. None come also
+        when another thread has handled some meanwhile.
+        """
+
+    def handled(self) -> None:
+        """The endings taken last are handled."""
+
+    def post(self, batch: object) -> None:
+        """Make an ending, ``"POSTED"``."""
+
+    def close(self) -> None:
+        """End the call at once; what has not ended is cancelled."""
+
+    def rows(self) -> tuple[list[tuple[Any, ...]], int]:
+        """Where the time went: a tuple for each batch, and how many more there were."""
+
+@final
+class Session:
+    """A session on an agent. Safe to use from any thread."""
+
+    @staticmethod
+    def open(
+        address: str,
+        *,
+        client_version: str,
+        python_version: str,
+        implementation: str,
+        executable: str,
+        cloudpickle_version: str,
+        joblib_version: str,
+        python: str,
+        name: str,
+    ) -> Session:
+        """Open a session. Raises `OpenFailedError`, `OpenRefusedError`, or ValueError for an address
+        that is none.
+        """
+
+    @property
+    def slots(self) -> int:
+        """Batches that the agent runs at once, now."""
+
+    @property
+    def host(self) -> str:
+        """The agent's machine."""
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """Most bytes of a batch's payload."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why the agent is lost; None while it is not."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether blobs go through shared memory."""
+
+    def define_profile(
+        self, variables: Sequence[tuple[str, str]], workers: int, setup: bytes
+    ) -> int:
+        """Describe workers; gives the profile's name."""
+
+    def open_call(
+        self,
+        profile_id: int,
+        *,
+        max_running: int,
+        nesting_level: int,
+        task_timeout_seconds: float,
+        awaited: bool,
+    ) -> Call:
+        """Open a call. `awaited`: some thread will call `Call.take` most of the time."""
+
+    def put(self, content: Buffer, writable: bool) -> int:
+        """Copy bytes to the agent; gives the blob's name. Raises `BlobRefusedError`,
+        `OpenFailedError` when the agent is lost, or OSError.
+        """
+
+    def release(self, blob_ids: Sequence[int]) -> None:
+        """Let go of blobs."""
+
+    def sees(self, path: str, device: int, inode: int, bytes: int) -> bool:
+        """Whether workers would open the same file by that path."""
+
+    def next_errand(self) -> tuple[Call, list[Ending], bool] | None:
+        """Wait for endings that nobody awaits; the third is true when no other thread
+        waits here. None at the session's end.
+        """
+
+    def wait_output(self) -> bool:
+        """Wait until tasks printed something; False at the session's end."""
+
+    @property
+    def output_pending(self) -> bool:
+        """Whether something arrived that is not known to be printed."""
+
+    def take_output(self) -> list[tuple[int, bool, bytes]]:
+        """What workers printed: pid, whether on standard error, bytes."""
+
+    def output_printed(self) -> None:
+        """What was taken last is printed."""
+
+    def close(self) -> None:
+        """End the session; what runs for it is killed."""
