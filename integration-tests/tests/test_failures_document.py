@@ -79,7 +79,8 @@ def no_such_environment(shared_agent, monkeypatch):
 
 def another_major(shared_agent, monkeypatch):
     # Our own client speaks one version only.
-    request = wire.OpenSessionRequest(protocol=wire.ProtocolVersion(major=2))
+    version = wire.ProtocolVersion(major=2)
+    request = wire.OpenSessionRequest(protocol=version, client_version="0.1.0")
     with Agent() as agent, open_channel(agent.address) as channel:
         refusal = ExecutorStub(channel).OpenSession(request, timeout=20).refusal
         said = {
@@ -87,7 +88,10 @@ def another_major(shared_agent, monkeypatch):
             "fault": failure_pb2.Fault.Name(refusal.fault).removeprefix("FAULT_"),
             "message": refusal.message,
             "advice": refusal.advice,
-            "available": [],
+            "available": [
+                f"{e.implementation} {e.python_version} at {e.executable}"
+                for e in refusal.available
+            ],
         }
         raise refused(said, agent.address)
 
