@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from support.agents import Agent, binary, run_agent
 from support.waiting import until
 
-from joblib_clutch.version import PROTOCOL_MAJOR, PROTOCOL_MINOR, __version__
+from joblib_clutch.version import __version__
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_ready_line_says_where_and_what():
             "address": agent.address,
             "pid": agent.pid,
             "slots": 3,
-            "protocol": f"{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}",
+            "protocol": "1.0",
             "version": __version__,
             "environments": [{"python": sys.executable, "version": version}],
         }

@@ -129,13 +129,13 @@ def test_the_bounds_of_the_protocol_are_those_of_the_code():
         assert shift, f"{name} is not in {file}"
         assert int(shift[1]) == int(value.removesuffix(" MiB")), name
         checked += 1
-    assert checked == 5
+    assert checked == 3
 
 
 def test_the_tests_that_hold_the_invariants_exist():
     tests = "\n".join(
         path.read_text()
-        for room in ("executor", "protocol", "python-shim/tests", "integration-tests/tests")
+        for room in ("executor", "protocol", "python-shim", "integration-tests/tests")
         for path in (ROOT / room).rglob("*")
         if path.suffix in {".rs", ".py"} and "target" not in path.parts
     )

@@ -55,12 +55,13 @@ def test_the_typical_file_is_read_at_a_glance(suffix):
     assert statistics.median(lines) <= 150
 
 
-def test_only_the_interpreter_speaks_python():
-    others = [p for p in sources(".rs") if "interpreter" not in p.relative_to(ROOT).parts]
+def test_only_the_interpreter_and_the_native_half_of_the_shim_speak_python():
+    rooms = {"interpreter", "native"}
+    others = [p for p in sources(".rs") if not rooms & set(p.relative_to(ROOT).parts)]
     assert mentioning(r"\bpyo3\b", others) == []
-    manifests = sources(".toml", below=("executor", "protocol"))
+    manifests = sources(".toml", below=("executor", "protocol", "python-shim"))
     users = names(p for p in manifests if re.search(r"^pyo3\b", p.read_text(), re.MULTILINE))
-    assert users == ["executor/interpreter/Cargo.toml"]
+    assert users == ["executor/interpreter/Cargo.toml", "python-shim/native/Cargo.toml"]
 
 
 def test_the_scheduler_is_pure():
