@@ -211,7 +211,7 @@ def test_memory_used_again_is_put_again() -> None:
         assert got[0] == got[-1] == number
         if number % 2:  # the others' batches are still open
             pickler.ended(payload)
-    assert reused > 50
+    assert reused > 0
     assert sink.puts == 200
 
 

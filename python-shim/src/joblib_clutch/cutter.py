@@ -82,6 +82,7 @@ class Cut:
         self._cutter = cutter
         self._pins = pins
         self._arrays: list[tuple[Blob, Access]] = []
+        self._places: dict[Blob, int] = {}
         self._streams: list[tuple[Blob, Access]] = []
 
     @property
@@ -153,7 +154,9 @@ class Cut:
 
         blob = self._pins.get(arrays.content_key(array), array, fits, put)
         function = references.array if cutter.access is not None else references.private_array
-        index = _index(self._arrays, blob, cutter.access or Access.READ)
+        index = self._places.setdefault(blob, len(self._arrays))
+        if index == len(self._arrays):
+            self._arrays.append((blob, cutter.access or Access.READ))
         return function, (index, array.dtype, array.shape, arrays.order_of(array))
 
     def _buffer(self, buffer: pickle.PickleBuffer) -> bool:
@@ -174,7 +177,7 @@ class Cut:
             key, owner, lambda blob: blob.is_of(owner), lambda blob: cutter.cache.put(blob, view)
         )
         self.out_of_band_bytes += view.nbytes
-        # Not `_index`: each buffer of the stream takes the next place.
+        # Each buffer of the stream takes the next place, also one met before.
         self._streams.append((blob, Access.READ if view.readonly else Access.COPY))
         return False
 
@@ -190,14 +193,6 @@ class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]
     ) -> None:
         self.dispatch_table = table
         super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
-
-
-def _index(uses: list[tuple[Blob, Access]], blob: Blob, access: Access) -> int:
-    for index, (known, _) in enumerate(uses):
-        if known is blob:
-            return index
-    uses.append((blob, access))
-    return len(uses) - 1
 
 
 def _is_array(owner: object) -> bool:
