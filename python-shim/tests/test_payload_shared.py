@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from blob_reader import FakeSink, read
 
+from joblib_clutch.cutter import SHARED_MIN_BYTES
 from joblib_clutch.exceptions import ArgumentPickleError, QuotaExceededError
 from joblib_clutch.payload import TaskPickler
-from joblib_clutch.sharing import SHARED_MIN_BYTES
 
 BIG = SHARED_MIN_BYTES + 1
 pickled: collections.Counter[int] = collections.Counter()

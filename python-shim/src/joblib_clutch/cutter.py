@@ -25,6 +25,8 @@ PROTOCOL = 5  # the oldest supported interpreter's highest
 HEADER_BYTES = 4
 # Where the user does not say from what size on.
 DEFAULT_LIMIT_BYTES = 1 << 20
+# An object whose pickle is smaller stays in its batch.
+SHARED_MIN_BYTES = 256 << 10
 
 _MODES = {"r": Access.READ, "c": Access.COPY, "r+": Access.WRITE, "w+": Access.WRITE, None: None}
 
@@ -113,11 +115,8 @@ class Cut:
             Whether to use cloudpickle.
         """
         table = self._cutter.table(by_value=by_value)
-        numpy = sys.modules.get("numpy")
-        for name in ("ndarray", "memmap"):
-            kind = getattr(numpy, name, None)  # NumPy may be half imported
-            if kind is not None:
-                table[kind] = self._array
+        for kind in array_types():
+            table[kind] = self._array
         if by_value:
             _ByValue(file, table, self._buffer).dump(value)
             return
@@ -166,7 +165,8 @@ class Cut:
             view = buffer.raw()
         except BufferError:
             return True  # not contiguous: the pickler's own error is the better one
-        if view.nbytes < cutter.buffer_limit or _is_array(view.obj):
+        # Of an array, its reducer has decided that it stays.
+        if view.nbytes < cutter.buffer_limit or type(view.obj) in array_types():
             return True
         owner = view.obj
         key: tuple[object, ...] = ("buffer", object())
@@ -195,7 +195,16 @@ class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
 
 
-def _is_array(owner: object) -> bool:
-    """Whether a buffer is an array's, about which its reducer has decided."""
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and type(owner) in (numpy.ndarray, numpy.memmap)
+_array_types: frozenset[type] = frozenset()
+
+
+def array_types() -> frozenset[type]:
+    """Return the types that are cut as arrays; none while NumPy is not loaded."""
+    global _array_types  # noqa: PLW0603 - the answer changes once
+    if not _array_types:
+        numpy = sys.modules.get("numpy")
+        # NumPy may be half imported, by another thread.
+        kinds = [getattr(numpy, name, None) for name in ("ndarray", "memmap")]
+        if None not in kinds:
+            _array_types = frozenset(kinds)
+    return _array_types

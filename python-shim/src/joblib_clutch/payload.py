@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import pickle
-import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
 from joblib_clutch.blobs import Access, Blob, BlobCache, BlobSink, Pins
-from joblib_clutch.cutter import HEADER_BYTES, PROTOCOL, Cut, Cutter
+from joblib_clutch.cutter import HEADER_BYTES, PROTOCOL, SHARED_MIN_BYTES, Cut, Cutter
 from joblib_clutch.exceptions import ArgumentPickleError, ClutchError
-from joblib_clutch.sharing import ATOMS, SHARED_MIN_BYTES, Shared, Sharing
+from joblib_clutch.sharing import Shared, Sharing
 from joblib_clutch.unpicklable import find_unpicklable
 
 if TYPE_CHECKING:
@@ -23,11 +22,8 @@ __all__ = ["Access", "BlobSink", "Payload", "Task", "TaskPickler"]
 
 Task = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
-# Plain pickle writes these as names, so nothing can be in them.
-_NAMED = frozenset({types.FunctionType, type})
 
-
-@dataclass
+@dataclass(slots=True)
 class Payload:
     """A pickled batch.
 
@@ -78,7 +74,13 @@ class TaskPickler:
         self._cache = None if sink is None else BlobCache(sink)
         if self._cache is not None:
             self._cutter = Cutter(self._cache, max_nbytes, mmap_mode)
+            self._smallest = min(SHARED_MIN_BYTES, self._cutter.buffer_limit)
             self._sharing = Sharing(self._cutter, self._with_room)
+        # Whether the last batch had nothing to cut, so that the next is likely
+        # not to have either: it is tried without the means to cut.
+        # It shows in the pickle: small maps of files are cut too, so there must
+        # be no array in it, and it must be small.
+        self._quick = True
         # A batch of as many bytes may hide a large object.
         self._suspicious_bytes = SHARED_MIN_BYTES
 
@@ -102,19 +104,14 @@ class TaskPickler:
         ClutchError
             A blob could not be put, or the call has ended.
         """
-        if not self._wants_by_value() and (self._cache is None or _is_plain(tasks)):
-            data = _plainly(tasks)
-            if data is not None and (self._cache is None or len(data) < SHARED_MIN_BYTES):
+        by_value = self._by_value or bool(cloudpickle.list_registry_pickle_by_value())
+        if self._cache is None or (self._quick and self._sharing.is_dull(tasks, by_value)):
+            data = None if by_value else _plainly(tasks)
+            if data is None:
+                data = self._by_cloudpickle(tasks)
+            if self._cache is None or (len(data) < self._smallest and b"numpy" not in data):
                 return Payload(data)
-            self._by_value = data is None
-        try:
-            if self._cache is None:
-                return Payload(bytes(cloudpickle.dumps(tasks, protocol=PROTOCOL)))
-            return self._cut(tasks, self._cache)
-        except (KeyboardInterrupt, ClutchError):
-            raise
-        except BaseException as cause:
-            raise _explained(tasks, cause) from cause
+        return self._cut(tasks, self._cache)
 
     def ended(self, payload: Payload) -> None:
         """Let go of the blobs of a batch that has ended, or never began."""
@@ -126,6 +123,15 @@ class TaskPickler:
         """Let go of all blobs; the call is over."""
         if self._cache is not None:
             self._cache.close()
+
+    def _by_cloudpickle(self, tasks: list[Task]) -> bytes:
+        self._by_value = True
+        try:
+            return bytes(cloudpickle.dumps(tasks, protocol=PROTOCOL))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:
+            raise _explained(tasks, cause) from cause
 
     def _cut(self, tasks: list[Task], cache: BlobCache) -> Payload:
         pins = Pins(cache)
@@ -144,6 +150,11 @@ class TaskPickler:
             if cut.blobs or shared.blobs:
                 data = cut.header + data
             used = cut.blobs + shared.blobs
+            self._quick = not used and size < self._smallest and b"numpy" not in data
+        except (KeyboardInterrupt, ClutchError):
+            raise
+        except BaseException as cause:
+            raise _explained(tasks, cause) from cause
         finally:
             # Not used: what a first attempt needed that failed.
             kept = pins.keep_only(used)
@@ -185,28 +196,6 @@ def _file(room: int) -> io.BytesIO:
     file = io.BytesIO(bytes(room))
     file.seek(room)
     return file
-
-
-def _is_plain(tasks: list[Task]) -> bool:
-    """Whether nothing in the tasks can be cut, so that plain pickle does."""
-    for function, args, kwargs in tasks:
-        if type(function) not in _NAMED and not _is_builtin(function):
-            return False
-        for value in args:
-            if type(value) not in ATOMS and type(value) not in (str, bytes):
-                return False
-        if kwargs:
-            for value in kwargs.values():
-                if type(value) not in ATOMS and type(value) not in (str, bytes):
-                    return False
-    return True
-
-
-def _is_builtin(function: object) -> bool:
-    # A method of a built-in object has the same type.
-    return (
-        type(function) is types.BuiltinFunctionType and type(function.__self__) is types.ModuleType
-    )
 
 
 def _plainly(tasks: list[Task]) -> bytes | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import types
 import zlib
 from typing import TYPE_CHECKING, Any, cast
 
 from joblib_clutch import references
+from joblib_clutch.cutter import SHARED_MIN_BYTES, array_types
 
 if TYPE_CHECKING:
     import io
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     Pickled = Callable[[object, Pins], tuple[Cut, io.BytesIO]]
 
-# An object whose pickle is smaller stays in its batch.
-SHARED_MIN_BYTES = 256 << 10
-
 # Nothing large is ever in them.
-ATOMS = frozenset({bool, int, float, complex, type(None), type(...), range, slice, type})
-_SIZED = frozenset({bytes, str, bytearray})
+ATOMS: frozenset[type] = frozenset(
+    {bool, int, float, complex, type(None), type(...), range, slice, type}
+)
+_SIZED: frozenset[type] = frozenset({bytes, str, bytearray})
+# Pickled by name, unless by value or bound to an object.
+_NAMED: frozenset[type] = frozenset({types.FunctionType, types.BuiltinFunctionType})
 
 
 class Sharing:
@@ -44,8 +45,13 @@ class Sharing:
     def __init__(self, cutter: Cutter, pickled: Pickled) -> None:
         self._cutter = cutter
         self._pickled = pickled
-        self._small: set[type] = set()
+        # Types of which those seen are small, and those that always are.
+        self._note(ATOMS)
         self._large: set[type] = set()
+
+    def is_dull(self, tasks: list[Task], by_value: bool) -> bool:
+        """Whether no argument may be large, as far as its type tells."""
+        return _are_all(tasks, self._dull, self._dull if by_value else self._dull_functions)
 
     def share(
         self, tasks: list[Task], shared: Shared, *, by_value: bool, thorough: bool = False
@@ -68,6 +74,10 @@ class Sharing:
         list of (function, args, kwargs)
             What to pickle.
         """
+        if not thorough:
+            kept = self._dull | shared.array_types
+            if _are_all(tasks, kept, kept if by_value else kept | _NAMED):
+                return tasks
         search = _Search(self, shared, by_value=by_value, thorough=thorough)
         return [search.task(task) for task in tasks]
 
@@ -77,9 +87,9 @@ class Sharing:
         if kind in ATOMS or kind in shared.array_types:
             return None
         if kind in _SIZED:
-            if len(value) < SHARED_MIN_BYTES:  # type: ignore[arg-type]
+            if _is_short(value):
                 return None
-        elif kind in self._small and not thorough:
+        elif kind in self._dull and not thorough:
             return None
         return self._tried(value, shared)
 
@@ -98,16 +108,19 @@ class Sharing:
         kind = type(value)
         if file.tell() + cut.out_of_band_bytes < SHARED_MIN_BYTES:
             if kind not in self._large:
-                self._small.add(kind)
+                self._note(self._dull | {kind})
             return
         self._large.add(kind)
-        self._small.discard(kind)
+        self._note(self._dull - {kind})
         with file.getbuffer() as data:
             data[: len(cut.header)] = cut.header
             self._cutter.cache.put(blob, data)
         blob.stamp = stamp
         blob.uses = cut.uses
         self._cutter.cache.keep(blob, cut.blobs)
+
+    def _note(self, dull: frozenset[type]) -> None:
+        self._dull, self._dull_functions = dull, dull | _NAMED
 
 
 class Shared:
@@ -127,9 +140,7 @@ class Shared:
     def __init__(self, pins: Pins) -> None:
         self.pins = pins
         self.blobs: list[Blob] = []
-        numpy = sys.modules.get("numpy")
-        kinds = (getattr(numpy, name, None) for name in ("ndarray", "memmap"))
-        self.array_types = tuple(kind for kind in kinds if kind is not None)
+        self.array_types = array_types()
 
     @property
     def uses(self) -> list[tuple[int, list[tuple[int, Access]]]]:
@@ -200,6 +211,24 @@ class _Search:
         if key not in self._found:
             self._found[key] = self._sharing.blob_of(value, self._shared, thorough=self._thorough)
         return self._found[key]
+
+
+def _are_all(tasks: list[Task], dull: frozenset[type], functions: frozenset[type]) -> bool:
+    for function, args, kwargs in tasks:
+        if type(function) not in functions:
+            return False
+        for value in args:
+            if type(value) not in dull and not _is_short(value):
+                return False
+        if kwargs:
+            for value in kwargs.values():
+                if type(value) not in dull and not _is_short(value):
+                    return False
+    return True
+
+
+def _is_short(value: Any) -> bool:  # noqa: ANN401 - its type is looked at
+    return type(value) in _SIZED and len(value) < SHARED_MIN_BYTES
 
 
 def _is(one: object, other: object) -> bool:
