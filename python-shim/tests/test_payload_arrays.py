@@ -172,6 +172,27 @@ def test_a_strided_view_is_copied_once() -> None:
     assert len({tuple(payload.buffers) for payload in payloads}) == 1
 
 
+def test_views_made_anew_for_each_task_are_put_at_most_twice() -> None:
+    sink = FakeSink()
+    pickler = pickler_of(sink)
+    payloads = [pickler.dumps(tasks_of(C.T)) for _ in range(10)]
+    assert sink.puts == 2
+    assert len({tuple(payload.buffers) for payload in payloads[1:]}) == 1
+    for payload in payloads:
+        pickler.ended(payload)
+    pickler.dumps(tasks_of(0))
+    assert sink.blobs == {}
+
+
+def test_workers_that_write_share_only_what_is_the_same_object() -> None:
+    sink = FakeSink()
+    pickler = pickler_of(sink, "r+")
+    view = C[::2]
+    assert pickler.dumps(tasks_of(view)).buffers == pickler.dumps(tasks_of(view)).buffers
+    pickler.dumps(tasks_of(C[::2]))
+    assert sink.puts == 2
+
+
 def test_a_buffer_filled_again_is_put_again_when_it_is_passed_by_a_view() -> None:
     sink = FakeSink()
     pickler = pickler_of(sink)

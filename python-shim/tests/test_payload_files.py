@@ -110,6 +110,13 @@ def test_a_file_that_is_gone_or_too_short_is_not_asked_for(path: Path) -> None:
     assert sink.asked == []
 
 
+def test_an_empty_part_of_a_map_stays(path: Path) -> None:
+    sink = FakeSink()
+    value = mapped(path)[3:3]
+    assert sent(sink, value)[1].shape == value.shape
+    assert sink.asked == []
+
+
 def test_a_map_without_a_name_goes_by_content(path: Path) -> None:
     sink = FakeSink()
     with path.open("rb") as file:

@@ -64,7 +64,7 @@ def order_of(array: Array) -> str:
     return "F" if flags.f_contiguous and not flags.c_contiguous else "C"
 
 
-def put_array(cache: BlobCache, blob: Blob, array: Array, *, writable: bool) -> None:
+def put_array(cache: BlobCache, blob: Blob, array: Array, *, writable: bool, digest: bool) -> None:
     """Put an array's content.
 
     Parameters
@@ -77,12 +77,21 @@ def put_array(cache: BlobCache, blob: Blob, array: Array, *, writable: bool) -> 
         Any type but objects, at least one byte.
     writable : bool
         Whether workers may write to it.
+    digest : bool
+        Whether another view of the same content may use the blob. That costs
+        another pass over the memory, a fraction of the copy's.
     """
     data = _flat(array)
     cache.put(blob, data, writable=writable)
-    # What workers write to has a content of its own.
-    digest = None if writable else zlib.crc32(data)
-    blob.stamp = (weakref.ref(_owner(array)), digest)
+    blob.stamp = (weakref.ref(_owner(array)), zlib.crc32(data) if digest else None)
+
+
+def is_part(array: Array) -> bool:
+    """Whether an array shows a part of another one.
+
+    Such views are often made anew for each task.
+    """
+    return array.nbytes != _owner(array).nbytes
 
 
 def same_content(blob: Blob, array: Array) -> bool:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from joblib_clutch import references
-from joblib_clutch.blobs import Access, Blob, BlobCache, Pins
+from joblib_clutch.blobs import Access, Blob, BlobCache
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable
 
     from joblib_clutch.arrays import Array, Reduced
+    from joblib_clutch.pins import Pins
 
     Reducer = Callable[[Any], Any]
 
@@ -131,7 +132,7 @@ class Cut:
 
         cutter = self._cutter
         mapped = arrays.mapped_file(array)
-        if mapped is not None:
+        if mapped is not None and array.size:
             reduced = arrays.by_file(array, mapped, cutter.cache.sink)
             if reduced is not None:
                 return reduced
@@ -142,14 +143,20 @@ class Cut:
             return plain.__reduce_ex__(PROTOCOL)
         writable = cutter.access is Access.WRITE
 
+        made_anew = arrays.is_part(array)
+
         def fits(blob: Blob) -> bool:
+            nonlocal made_anew
             same = arrays.same_content(blob, array)
             if same and blob.thing() is None:
                 cutter.cache.adopt(blob, array)
+            made_anew = True
             return same
 
         def put(blob: Blob) -> None:
-            arrays.put_array(cutter.cache, blob, array, writable=writable)
+            # What workers write to has a content of its own.
+            digest = made_anew and not writable
+            arrays.put_array(cutter.cache, blob, array, writable=writable, digest=digest)
 
         blob = self._pins.get(arrays.content_key(array), array, fits, put)
         function = references.array if cutter.access is not None else references.private_array
@@ -204,7 +211,7 @@ def array_types() -> frozenset[type]:
     if not _array_types:
         numpy = sys.modules.get("numpy")
         # NumPy may be half imported, by another thread.
-        kinds = [getattr(numpy, name, None) for name in ("ndarray", "memmap")]
+        kinds: list[Any] = [getattr(numpy, name, None) for name in ("ndarray", "memmap")]
         if None not in kinds:
             _array_types = frozenset(kinds)
     return _array_types

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from joblib_clutch.blobs import Access, Blob, BlobCache, BlobSink, Pins
+from joblib_clutch.blobs import Access, Blob, BlobCache, BlobSink
 from joblib_clutch.cutter import HEADER_BYTES, PROTOCOL, SHARED_MIN_BYTES, Cut, Cutter
 from joblib_clutch.exceptions import ArgumentPickleError, ClutchError
+from joblib_clutch.pins import Pins
 from joblib_clutch.sharing import Shared, Sharing
 from joblib_clutch.unpicklable import find_unpicklable
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Collection
 
-    from joblib_clutch.blobs import Access, Blob, Pins
+    from joblib_clutch.blobs import Access, Blob
     from joblib_clutch.cutter import Cut, Cutter
     from joblib_clutch.payload import Task
+    from joblib_clutch.pins import Pins
 
     Pickled = Callable[[object, Pins], tuple[Cut, io.BytesIO]]
 
