@@ -13,7 +13,7 @@ from joblib_clutch.blobs import Access, Blob, BlobCache, BlobSink
 from joblib_clutch.cutter import HEADER_BYTES, PROTOCOL, SHARED_MIN_BYTES, Cut, Cutter
 from joblib_clutch.exceptions import ArgumentPickleError, ClutchError
 from joblib_clutch.pins import Pins
-from joblib_clutch.sharing import Shared, Sharing
+from joblib_clutch.sharing import Shared, Sharing, are_all
 from joblib_clutch.unpicklable import find_unpicklable
 
 if TYPE_CHECKING:
@@ -106,7 +106,14 @@ class TaskPickler:
             A blob could not be put, or the call has ended.
         """
         by_value = self._by_value or bool(cloudpickle.list_registry_pickle_by_value())
-        if self._cache is None or (self._quick and self._sharing.is_dull(tasks, by_value)):
+        if self._cache is None or (
+            self._quick
+            and are_all(
+                tasks,
+                self._sharing.dull,
+                self._sharing.dull if by_value else self._sharing.dull_functions,
+            )
+        ):
             data = None if by_value else _plainly(tasks)
             if data is None:
                 data = self._by_cloudpickle(tasks)

@@ -41,18 +41,20 @@ class Sharing:
         The call's.
     pickled : callable
         Pickles a value behind four bytes of room for a header.
+
+    Attributes
+    ----------
+    dull : frozenset of type
+        Types of which those seen are small, and those that always are.
+    dull_functions : frozenset of type
+        The same for the functions of tasks, where they are pickled by name.
     """
 
     def __init__(self, cutter: Cutter, pickled: Pickled) -> None:
         self._cutter = cutter
         self._pickled = pickled
-        # Types of which those seen are small, and those that always are.
         self._note(ATOMS)
         self._large: set[type] = set()
-
-    def is_dull(self, tasks: list[Task], by_value: bool) -> bool:
-        """Whether no argument may be large, as far as its type tells."""
-        return _are_all(tasks, self._dull, self._dull if by_value else self._dull_functions)
 
     def share(
         self, tasks: list[Task], shared: Shared, *, by_value: bool, thorough: bool = False
@@ -76,8 +78,8 @@ class Sharing:
             What to pickle.
         """
         if not thorough:
-            kept = self._dull | shared.array_types
-            if _are_all(tasks, kept, kept if by_value else kept | _NAMED):
+            kept = self.dull | shared.array_types
+            if are_all(tasks, kept, kept if by_value else kept | _NAMED):
                 return tasks
         search = _Search(self, shared, by_value=by_value, thorough=thorough)
         return [search.task(task) for task in tasks]
@@ -90,7 +92,7 @@ class Sharing:
         if kind in _SIZED:
             if _is_short(value):
                 return None
-        elif kind in self._dull and not thorough:
+        elif kind in self.dull and not thorough:
             return None
         return self._tried(value, shared)
 
@@ -109,10 +111,10 @@ class Sharing:
         kind = type(value)
         if file.tell() + cut.out_of_band_bytes < SHARED_MIN_BYTES:
             if kind not in self._large:
-                self._note(self._dull | {kind})
+                self._note(self.dull | {kind})
             return
         self._large.add(kind)
-        self._note(self._dull - {kind})
+        self._note(self.dull - {kind})
         with file.getbuffer() as data:
             data[: len(cut.header)] = cut.header
             self._cutter.cache.put(blob, data)
@@ -121,7 +123,7 @@ class Sharing:
         self._cutter.cache.keep(blob, cut.blobs)
 
     def _note(self, dull: frozenset[type]) -> None:
-        self._dull, self._dull_functions = dull, dull | _NAMED
+        self.dull, self.dull_functions = dull, dull | _NAMED
 
 
 class Shared:
@@ -214,10 +216,29 @@ class _Search:
         return self._found[key]
 
 
-def _are_all(tasks: list[Task], dull: frozenset[type], functions: frozenset[type]) -> bool:
+def are_all(tasks: list[Task], dull: frozenset[type], functions: frozenset[type]) -> bool:
+    """Tell whether tasks have only functions and arguments of these types.
+
+    Parameters
+    ----------
+    tasks : list of (function, args, kwargs)
+        The batch.
+    dull : frozenset of type
+        Of arguments; text and bytes that are short are allowed besides.
+    functions : frozenset of type
+        Of functions.
+
+    Returns
+    -------
+    bool
+        Whether.
+    """
+    last: object = None
     for function, args, kwargs in tasks:
-        if type(function) not in functions:
-            return False
+        if function is not last:
+            if type(function) not in functions:
+                return False
+            last = function
         for value in args:
             if type(value) not in dull and not _is_short(value):
                 return False
