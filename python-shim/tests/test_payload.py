@@ -68,13 +68,13 @@ def test_objects_that_exit_or_have_no_repr_are_errors_too() -> None:
 
 def test_plain_tasks_are_pickled_plainly() -> None:
     tasks = [(len, ("abc",), {})]
-    assert TaskPickler().dumps(tasks) == pickle.dumps(tasks, protocol=5)
+    assert TaskPickler().dumps(tasks).data == pickle.dumps(tasks, protocol=5)
 
 
 def test_functions_of_main_go_by_value() -> None:
     function = closure_over(5)
     function.__module__ = "__main__"
-    ((rebuilt, _, _),) = pickle.loads(TaskPickler().dumps([(function, (), {})]))
+    ((rebuilt, _, _),) = pickle.loads(TaskPickler().dumps([(function, (), {})]).data)
     assert rebuilt() == 5
 
 
@@ -83,7 +83,7 @@ def test_modules_registered_by_value_go_by_value() -> None:
 
     cloudpickle.register_pickle_by_value(fake_agent)
     try:
-        data = TaskPickler().dumps([(fake_agent.raised, (), {})])
+        data = TaskPickler().dumps([(fake_agent.raised, (), {})]).data
     finally:
         cloudpickle.unregister_pickle_by_value(fake_agent)
     assert b"Describe an exception" in data

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
+
+from joblib.disk import memstr_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+# joblib's own default, "1M".
+_MAX_NBYTES = 1 << 20
+_MMAP_MODES = ("r", "c", "r+", "w+", None)
 # Options that joblib passes to every backend, with no meaning for ours.
 _JOBLIB_OPTIONS = frozenset(
     {
         "context",
-        "max_nbytes",
-        "mmap_mode",
         "prefer",
         "require",
         "temp_folder",
@@ -41,6 +45,13 @@ class Settings:
         Arguments of `initializer`.
     task_timeout : float or None
         Wall time that each single task may take, in seconds.
+    max_nbytes : int or None
+        joblib's: arrays of more bytes are sent once and mapped by the workers;
+        None: none is. Text like ``"10M"`` is accepted.
+    mmap_mode : str or None
+        joblib's: what workers may do with such arrays: read them (``"r"``),
+        write to a private copy (``"c"``) or to a common one (``"r+"``,
+        ``"w+"``); None: they get an array of their own.
     """
 
     agents: str | None = None
@@ -48,6 +59,8 @@ class Settings:
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     task_timeout: float | None = None
+    max_nbytes: int | None = _MAX_NBYTES
+    mmap_mode: str | None = "r"
 
     def merged(self, options: Mapping[str, Any]) -> Settings:
         """Apply options on top of these.
@@ -91,6 +104,12 @@ class Settings:
             raise ValueError(
                 f"task_timeout must be a positive number of seconds, not {self.task_timeout!r}"
             )
+        object.__setattr__(self, "max_nbytes", _bytes(self.max_nbytes))
+        if self.mmap_mode not in _MMAP_MODES:
+            raise ValueError(
+                f"mmap_mode must be one of {', '.join(map(repr, _MMAP_MODES))},"
+                f" not {self.mmap_mode!r}"
+            )
 
 
 def _one_address(agents: object) -> str | None:
@@ -106,3 +125,25 @@ def _one_address(agents: object) -> str | None:
             f" not supported yet, and {len(agents)} were given"
         )
     return str(agents[0])
+
+
+def _bytes(size: object) -> int | None:
+    if size is None:
+        return None
+    problem: Exception | None = None
+    try:
+        # joblib compares with whatever number it is given, 1e6 included.
+        number = int(memstr_to_bytes(size) if isinstance(size, str) else _real(size))
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
+        problem, number = error, -1
+    if number < 0:
+        raise ValueError(
+            f"max_nbytes must be a number of bytes, text like '10M', or None, not {size!r}"
+        ) from problem
+    return number
+
+
+def _real(size: object) -> float:
+    if not isinstance(size, Real):
+        raise TypeError
+    return float(size)

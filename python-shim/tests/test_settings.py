@@ -1,0 +1,52 @@
+"""joblib's options about large arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from joblib import Parallel
+from joblib.parallel import BACKENDS, SequentialBackend
+
+from joblib_clutch.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [(None, None), (0, 0), (12, 12), (1e6, 1_000_000), ("1M", 1 << 20), ("0.5K", 512)],
+)
+def test_sizes_are_given_as_joblib_takes_them(given: Any, meant: int | None) -> None:
+    assert Settings().merged({"max_nbytes": given}).max_nbytes == meant
+
+
+@pytest.mark.parametrize("given", [-1, "-1K", "1 MB", "", [], float("nan"), float("inf"), 1j])
+def test_other_sizes_are_refused_by_name(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"max_nbytes must be .* not ") as caught:
+        Settings().merged({"max_nbytes": given})
+    assert repr(given) in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["r", "c", "r+", "w+", None])
+def test_joblibs_modes_are_accepted(mode: str | None) -> None:
+    assert Settings().merged({"mmap_mode": mode}).mmap_mode == mode
+
+
+@pytest.mark.parametrize("mode", ["w", "rb", 1, ["r"]])
+def test_other_modes_are_refused_by_name(mode: Any) -> None:
+    with pytest.raises(ValueError, match=r"mmap_mode must be one of 'r', 'c', .* not "):
+        Settings().merged({"mmap_mode": mode})
+
+
+def test_the_defaults_are_joblibs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Listening(SequentialBackend):  # type: ignore[misc]
+        options: dict[str, Any]
+
+        def configure(self, n_jobs: int, parallel: object, **options: Any) -> int:
+            Listening.options = options
+            return 1
+
+    monkeypatch.setitem(BACKENDS, "listening", Listening)
+    Parallel(n_jobs=2, backend="listening")([])
+    assert Settings().merged(Listening.options) == Settings()
+    assert Listening.options["max_nbytes"] == Settings().max_nbytes
+    assert Listening.options["mmap_mode"] == Settings().mmap_mode
