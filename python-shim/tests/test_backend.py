@@ -183,9 +183,10 @@ def test_generators_of_one_context_live_side_by_side(agent: FakeAgent) -> None:
 
 
 def test_large_payloads_go_and_come_in_parts(agent: FakeAgent) -> None:
-    data = [os.urandom((3 << 20) + i) for i in range(4)]
+    # Each argument is small enough to stay in its batch.
+    data = [os.urandom((100 << 10) + i) for i in range(4 * 32)]
     with parallel_config("clutch", agents=agent.address):
-        results = Parallel(n_jobs=2, batch_size=1)(delayed(bytes)(d) for d in data)
+        results = Parallel(n_jobs=2, batch_size=32)(delayed(bytes)(d) for d in data)
     assert results == data
     assert len(agent.sent("payload_part")) == 4 * 3
 

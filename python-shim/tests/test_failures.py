@@ -60,7 +60,9 @@ def convert(failure: dict[str, object]) -> BaseException:
 
 
 def test_every_kind_has_a_class() -> None:
-    names = {name.removeprefix("FAILURE_KIND_") for name in wire.FailureKind.DESCRIPTOR.values_by_name}
+    names = {
+        name.removeprefix("FAILURE_KIND_") for name in wire.FailureKind.DESCRIPTOR.values_by_name
+    }
     assert set(failures.CLASS_OF_KIND) == names - {"UNSPECIFIED"}
 
 

@@ -45,7 +45,7 @@ pub enum BlobError {
 impl From<DataError> for BlobError {
     fn from(error: DataError) -> Self {
         match error {
-            DataError::Broken(error) => Self::Io(error),
+            DataError::Broken(error) => Self::Lost(Lost(format!("its data line broke: {error}"))),
             DataError::Refused(failure) => Self::Refused(failure),
         }
     }

@@ -78,6 +78,7 @@ class Call:
         # Endings that were taken, in the hands of the one thread that handles any.
         self._arrived: deque[_native.Ending] = deque()
         self._pickler = TaskPickler()
+        self._max_batch_bytes = 0
         self._session: Session | None = None
         self._native: _native.Call | None = None
         self._closed = False
@@ -106,6 +107,10 @@ class Call:
             awaited=self._awaited,
         )
         self._session = session
+        self._max_batch_bytes = session.native.max_batch_bytes
+        self._pickler = TaskPickler(
+            session.blobs, plan.settings.max_nbytes, plan.settings.mmap_mode
+        )
         self.report = Report(self._native, session.host)
 
     def submit(self, tasks: list[Task], callback: Callable[[BatchFuture], object]) -> BatchFuture:
@@ -132,14 +137,16 @@ class Call:
             return future
         self._open.add(future)
         try:
-            payload = self._pickler.dumps(tasks)
-            if len(payload) > session.native.max_batch_bytes:
-                raise _too_large(len(payload), len(tasks), session.native.max_batch_bytes)
+            payload = batch.payload = self._pickler.dumps(tasks)
+            if len(payload.data) > self._max_batch_bytes:
+                raise _too_large(len(payload.data), len(tasks), self._max_batch_bytes)
         except ClutchError as error:
             batch.error = error
             native.post(batch)
         else:
-            native.submit(batch, len(tasks), payload, (), ())
+            native.submit(batch, len(tasks), payload.data, payload.buffers, payload.shared)
+            # Sent from where it is; kept no longer than that takes.
+            payload.data = b""
         return future
 
     def wait(self, future: BatchFuture, timeout: float | None) -> None:
@@ -198,9 +205,16 @@ class Call:
         self._closed = True
         if self._native is not None:
             self._native.close()
+            self._pickler.close()
             publish(self.report)
 
     def _handle(self, batch: Batch, word: str, told: list[Any]) -> None:
+        self._tell(batch, word, told)
+        # After the callback: what the next batches use as well stays.
+        if batch.payload is not None:
+            self._pickler.ended(batch.payload)
+
+    def _tell(self, batch: Batch, word: str, told: list[Any]) -> None:
         future = batch.future
         if future.done:  # by the failure of another batch
             return

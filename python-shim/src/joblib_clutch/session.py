@@ -22,6 +22,8 @@ from joblib_clutch.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Buffer
+
     from joblib_clutch.profile import WorkerProfile
 
 # A profile is one frame, and a frame must fit in one envelope.
@@ -47,6 +49,8 @@ class Session:
         The conversation.
     printer : OutputPrinter
         Prints what tasks print.
+    blobs : SessionBlobs
+        Where large arguments go.
 
     Raises
     ------
@@ -65,6 +69,7 @@ class Session:
         self._lost: AgentUnavailableError | None = None
         self._profiles: dict[WorkerProfile, int] = {}
         self.native = _open(address, python)
+        self.blobs = SessionBlobs(self)
         self.host = self.native.host
         self.printer = OutputPrinter(self.native)
         start_courier(self.native)
@@ -136,8 +141,13 @@ class Session:
             awaited=awaited,
         )
 
-    def lost_error(self) -> AgentUnavailableError:
+    def lost_error(self, reason: str = "") -> AgentUnavailableError:
         """Say why the agent is lost, once it is.
+
+        Parameters
+        ----------
+        reason : str
+            What to say when the conversation does not know of it yet.
 
         Returns
         -------
@@ -147,7 +157,7 @@ class Session:
         with self._lock:
             if self._lost is None:
                 self._lost = AgentUnavailableError(
-                    f"lost the agent at {self.address}: {self.native.lost}",
+                    f"lost the agent at {self.address}: {self.native.lost or reason}",
                     kind="AGENT_UNAVAILABLE",
                     fault="AGENT",
                     **self._evidence(),
@@ -157,6 +167,86 @@ class Session:
     def close(self) -> None:
         """End the session; what runs for it is killed."""
         self.native.close()
+
+
+class SessionBlobs:
+    """Copies large arguments to the agent; see `BlobSink`.
+
+    Parameters
+    ----------
+    session : Session
+        The session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def put(self, buffer: Buffer, *, writable: bool = False) -> int:
+        """Copy a buffer out.
+
+        Parameters
+        ----------
+        buffer : contiguous buffer
+            At least one byte. Not used after the return.
+        writable : bool
+            Whether workers may write to the blob.
+
+        Returns
+        -------
+        int
+            The blob's name; never reused.
+
+        Raises
+        ------
+        ClutchError
+            The agent has no room, or is lost.
+        """
+        try:
+            return self._session.native.put(buffer, writable)
+        except _native.BlobRefusedError as error:
+            failure = error.args[0]
+        except _native.OpenFailedError as error:
+            raise self._session.lost_error(str(error)) from None
+        except OSError as error:
+            raise QuotaExceededError(
+                f"a large argument does not fit into the agent's memory: {error}",
+                kind="QUOTA_EXCEEDED",
+                fault="AGENT",
+                advice="free memory, or let the agent spill to a larger disk",
+            ) from error
+        raise class_of(failure["kind"])(
+            f"the agent does not take a large argument: {failure['message']}",
+            kind=failure["kind"],
+            fault=failure["fault"],
+            advice=failure["advice"],
+        )
+
+    def release(self, blob_ids: list[int]) -> None:
+        """Let go of blobs that nothing uses any more. Never raises.
+
+        Parameters
+        ----------
+        blob_ids : list of int
+            The blobs.
+        """
+        self._session.native.release(blob_ids)
+
+    def sees(self, path: str, device: int, inode: int, size: int) -> bool:
+        """Tell whether workers open the same file by that path.
+
+        Parameters
+        ----------
+        path : str
+            Absolute path.
+        device, inode, size : int
+            What tells the file from another; bytes for the size.
+
+        Returns
+        -------
+        bool
+            False also when that cannot be known.
+        """
+        return self._session.native.sees(path, device, inode, size)
 
 
 def _open(address: str, python: str | None) -> _native.Session:
