@@ -1,6 +1,6 @@
 //! What the scheduler promises whatever happens, in whatever order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use clutch_executor::clock::Monotonic;
@@ -10,6 +10,7 @@ use clutch_executor::scheduler::{Action, Event, Options, Scheduler};
 const SLOTS: usize = 2;
 const MAX_SLOTS: usize = 3;
 const MAX_WORKERS: usize = 5;
+const WORKER_MAX_BATCHES: u64 = 20;
 
 /// Numbers that look random and are the same in each run.
 struct Dice(u64);
@@ -36,7 +37,18 @@ enum Doing {
     Starting,
     Nothing,
     Running(BatchId),
-    Ending,
+    /// Told to leave while idle.
+    Leaving,
+    /// Told to die, with what it ran.
+    Dying(Option<BatchId>),
+}
+
+/// A batch that waits in the socket of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Offered(BatchId),
+    /// The worker has begun it; the end of the one before is on its way.
+    Claimed(BatchId),
 }
 
 /// The world: does what the scheduler says, and holds it to its promises.
@@ -45,6 +57,10 @@ struct World {
     now: u64,
     profiles: BTreeMap<WorkerId, ProfileId>,
     workers: BTreeMap<WorkerId, Doing>,
+    nexts: BTreeMap<WorkerId, Next>,
+    given: BTreeMap<WorkerId, u64>,
+    prefetched: usize,
+    withdrawn: [usize; 2],
     /// Open calls, each with its bound and the batches that have not ended.
     calls: BTreeMap<CallId, (u32, BTreeSet<BatchId>)>,
     ended: BTreeSet<BatchId>,
@@ -55,13 +71,22 @@ struct World {
 impl World {
     fn new() -> Self {
         let worker_idle = Duration::from_nanos(40);
-        let options =
-            Options { slots: SLOTS, max_slots: SLOTS, max_workers: MAX_WORKERS, worker_idle };
+        let options = Options {
+            slots: SLOTS,
+            max_slots: SLOTS,
+            max_workers: MAX_WORKERS,
+            worker_max_batches: Some(WORKER_MAX_BATCHES),
+            worker_idle,
+        };
         Self {
             scheduler: Scheduler::new(options),
             now: 0,
             profiles: BTreeMap::new(),
             workers: BTreeMap::new(),
+            nexts: BTreeMap::new(),
+            given: BTreeMap::new(),
+            prefetched: 0,
+            withdrawn: [0, 0],
             calls: BTreeMap::new(),
             ended: BTreeSet::new(),
             lost_with_their_session: BTreeSet::new(),
@@ -70,15 +95,16 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
-        self.now += 1;
-        let actions = self.scheduler.apply(event, Monotonic::from_nanoseconds(self.now));
-        for action in actions {
-            self.perform(action);
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            self.now += 1;
+            let actions = self.scheduler.apply(event, Monotonic::from_nanoseconds(self.now));
+            events.extend(actions.into_iter().filter_map(|action| self.perform(action)));
         }
         self.check();
     }
 
-    fn perform(&mut self, action: Action) {
+    fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Spawn { worker, profile } => {
                 assert!(self.profiles.insert(worker, profile).is_none(), "{worker} twice");
@@ -87,17 +113,47 @@ impl World {
             Action::Run { worker, batch } => {
                 let before = self.workers.insert(worker, Doing::Running(batch));
                 assert_eq!(before, Some(Doing::Nothing), "{worker} was not idle");
-                assert_eq!(self.profiles[&worker].session, batch.session, "somebody else's worker");
+                self.give(worker, batch);
             }
-            Action::Stop { worker, .. } | Action::Retire(worker) => {
-                if let Some(Doing::Running(batch)) = self.workers.insert(worker, Doing::Ending) {
-                    self.end(batch);
+            Action::Prefetch { worker, batch } => {
+                assert!(matches!(self.workers[&worker], Doing::Running(_)), "{worker} is idle");
+                let before = self.nexts.insert(worker, Next::Offered(batch));
+                assert_eq!(before, None, "{worker} has one");
+                self.prefetched += 1;
+                self.give(worker, batch);
+            }
+            Action::Withdraw { worker, batch } => {
+                let won = self.nexts.get(&worker) == Some(&Next::Offered(batch));
+                if won {
+                    self.nexts.remove(&worker);
+                } else {
+                    assert_eq!(self.nexts.get(&worker), Some(&Next::Claimed(batch)));
                 }
+                self.withdrawn[usize::from(won)] += 1;
+                return Some(Event::BatchWithdrawn { worker, batch, won });
+            }
+            Action::Stop { worker, .. } => {
+                let before = self.workers.insert(worker, Doing::Dying(None));
+                if let Some(Doing::Running(batch)) = before {
+                    self.workers.insert(worker, Doing::Dying(Some(batch)));
+                }
+            }
+            Action::Retire(worker) => {
+                let before = self.workers.insert(worker, Doing::Leaving);
+                assert_eq!(before, Some(Doing::Nothing), "{worker} was not idle");
             }
             Action::Cancel(batch) | Action::TurnAway(batch) | Action::FailStart { batch, .. } => {
                 self.end(batch);
             }
         }
+        None
+    }
+
+    fn give(&mut self, worker: WorkerId, batch: BatchId) {
+        assert_eq!(self.profiles[&worker].session, batch.session, "somebody else's worker");
+        let given = self.given.entry(worker).or_default();
+        *given += 1;
+        assert!(*given <= WORKER_MAX_BATCHES, "{worker} got too many");
     }
 
     fn end(&mut self, batch: BatchId) {
@@ -119,24 +175,51 @@ impl World {
         self.tell(Event::SessionClosed(session));
     }
 
-    fn worker_ends(&mut self, worker: WorkerId) {
-        if let Some(Doing::Running(batch)) = self.workers.remove(&worker) {
-            self.end(batch);
-        }
-        self.tell(Event::WorkerExited(worker));
+    /// A worker is gone; perhaps before it heard of its batch.
+    fn worker_ends(&mut self, worker: WorkerId, heard: bool) {
+        let running = match self.workers.remove(&worker) {
+            Some(Doing::Running(batch) | Doing::Dying(Some(batch))) => Some(batch),
+            _ => None,
+        };
+        let ended = match self.nexts.remove(&worker) {
+            Some(Next::Claimed(next)) => [running, Some(next)],
+            Some(Next::Offered(_)) | None => [running.filter(|_| heard), None],
+        };
+        ended.into_iter().flatten().for_each(|batch| self.end(batch));
+        self.tell(Event::WorkerExited { worker, ended });
     }
 
     fn check(&self) {
-        let running = |doing: &&Doing| matches!(doing, Doing::Running(_) | Doing::Starting);
-        assert!(self.workers.values().filter(running).count() <= MAX_SLOTS, "more than the slots");
-        for (call, (most, _)) in &self.calls {
-            let of_call = self.workers.values().filter(|doing| match doing {
-                Doing::Running(batch) => {
-                    self.calls[call].1.contains(batch) && batch.session == call.session
-                }
-                Doing::Starting | Doing::Nothing | Doing::Ending => false,
+        let holds = |doing: &&Doing| !matches!(doing, Doing::Nothing | Doing::Leaving);
+        let held = self.workers.values().filter(holds).count();
+        assert!(held <= SLOTS, "more than the slots");
+        for (call, (most, open)) in &self.calls {
+            let running = self.workers.values().filter(|doing| match doing {
+                Doing::Running(batch) => open.contains(batch),
+                Doing::Starting | Doing::Nothing | Doing::Leaving | Doing::Dying(_) => false,
             });
-            assert!(of_call.count() <= *most as usize, "more than the call asked for");
+            let running = running.count();
+            assert!(running <= *most as usize, "more than the call asked for");
+            if held < SLOTS && running < *most as usize {
+                let idle_away = |next: &Next| matches!(next, Next::Offered(b) if open.contains(b));
+                assert!(!self.nexts.values().any(idle_away), "{call:?} could run what waits");
+                let room = self.workers.len() < MAX_WORKERS;
+                let starting = self.workers.values().any(|doing| *doing == Doing::Starting);
+                let nobody = open.iter().all(|batch| self.is_given(*batch));
+                assert!(nobody || starting || !room, "{call:?} waits for nothing");
+            }
+        }
+    }
+
+    fn is_given(&self, batch: BatchId) -> bool {
+        self.workers.values().any(|doing| *doing == Doing::Running(batch))
+            || self.nexts.values().any(|n| [Next::Offered(batch), Next::Claimed(batch)].contains(n))
+    }
+
+    /// A worker goes on to its next batch, before anyone knows.
+    fn claim(&mut self, worker: WorkerId) {
+        if let Some(Next::Offered(batch)) = self.nexts.get(&worker).copied() {
+            self.nexts.insert(worker, Next::Claimed(batch));
         }
     }
 
@@ -149,8 +232,8 @@ impl World {
         {
             match doing {
                 Doing::Starting => self.ready(worker),
-                Doing::Running(batch) => self.finished(worker, batch, false),
-                Doing::Nothing | Doing::Ending => self.worker_ends(worker),
+                Doing::Running(batch) => self.finished(worker, batch, false, 1),
+                Doing::Nothing | Doing::Leaving | Doing::Dying(_) => self.worker_ends(worker, true),
             }
         }
     }
@@ -160,17 +243,23 @@ impl World {
         self.tell(Event::WorkerReady(worker));
     }
 
-    fn finished(&mut self, worker: WorkerId, batch: BatchId, recycle: bool) {
-        self.workers.insert(worker, Doing::Nothing);
+    fn finished(&mut self, worker: WorkerId, batch: BatchId, recycle: bool, ran: u64) {
+        let next = self.nexts.remove(&worker).map(|next| match next {
+            Next::Offered(batch) | Next::Claimed(batch) => batch,
+        });
+        let dying = matches!(self.workers[&worker], Doing::Dying(_));
+        let doing = next.map_or(Doing::Nothing, Doing::Running);
+        self.workers.insert(worker, if dying { Doing::Dying(next) } else { doing });
         self.end(batch);
-        self.tell(Event::BatchEnded { worker, recycle });
+        let ran = Duration::from_millis(ran);
+        self.tell(Event::BatchEnded { worker, recycle, ran });
     }
 }
 
 /// Something happens.
 fn happen(world: &mut World, dice: &mut Dice, number: u64) {
     let session = SessionId(dice.roll(3));
-    match dice.roll(12) {
+    match dice.roll(14) {
         0 => {
             let call = CallId { session, call: number };
             let profile = ProfileId { session, profile: dice.roll(2) };
@@ -183,7 +272,8 @@ fn happen(world: &mut World, dice: &mut Dice, number: u64) {
             let batch = BatchId { session: call.session, batch: number };
             world.submitted.insert(batch);
             world.calls.entry(call).or_default().1.insert(batch);
-            world.tell(Event::BatchSubmitted { batch, call });
+            let small = dice.roll(9) > 0;
+            world.tell(Event::BatchSubmitted { batch, call, small });
         }
         6..=8 => {
             let Some((worker, doing)) = dice.pick(world.workers.iter().map(|(w, d)| (*w, *d)))
@@ -192,29 +282,46 @@ fn happen(world: &mut World, dice: &mut Dice, number: u64) {
             };
             match doing {
                 Doing::Starting => world.ready(worker),
-                Doing::Running(batch) => world.finished(worker, batch, dice.roll(9) == 0),
-                Doing::Nothing | Doing::Ending => world.worker_ends(worker),
+                // Its answer was on its way before it died, or it was not.
+                Doing::Dying(Some(batch)) if dice.roll(3) == 0 => {
+                    world.finished(worker, batch, false, 1);
+                }
+                Doing::Running(batch) => {
+                    world.finished(worker, batch, dice.roll(9) == 0, dice.roll(3));
+                }
+                Doing::Nothing | Doing::Leaving | Doing::Dying(_) => {
+                    world.worker_ends(worker, true)
+                }
             }
         }
         9 => {
             let Some(worker) = dice.pick(world.workers.keys().copied()) else { return };
-            world.worker_ends(worker);
+            let heard = dice.roll(2) == 0;
+            world.worker_ends(worker, heard);
         }
         10 => {
             let Some(call) = dice.pick(world.calls.keys().copied()) else { return };
-            world.tell(Event::CallClosed(call));
             world.calls.remove(&call);
+            world.tell(Event::CallClosed(call));
+        }
+        11..=12 => {
+            let Some(worker) = dice.pick(world.nexts.keys().copied()) else { return };
+            world.claim(worker);
         }
         _ if dice.roll(20) == 0 => {
             world.close_session(session);
             world.tell(Event::SessionOpened(session));
         }
-        _ => world.tell(Event::Tick),
+        _ => {
+            world.now += dice.roll(2) * 20_000_000;
+            world.tell(Event::Tick);
+        }
     }
 }
 
 #[test]
 fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
+    let (mut prefetched, mut withdrawn) = (0, [0, 0]);
     for seed in 0..40 {
         let (mut world, mut dice) = (World::new(), Dice(seed));
         for session in 0..3 {
@@ -227,6 +334,13 @@ fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
         let all: BTreeSet<_> = world.ended.union(&world.lost_with_their_session).copied().collect();
         assert_eq!(all, world.submitted, "seed {seed}: a batch that waits for ever");
         assert!(world.scheduler.is_quiet(), "seed {seed}");
+        let [lost, won] = world.withdrawn;
+        prefetched += world.prefetched;
+        withdrawn = [withdrawn[0] + lost, withdrawn[1] + won];
         assert!(world.profiles.len() > 20 && world.ended.len() > 50, "seed {seed}: too quiet");
     }
+    assert!(
+        prefetched > 100 && withdrawn.iter().all(|count| *count > 10),
+        "{prefetched} {withdrawn:?}"
+    );
 }

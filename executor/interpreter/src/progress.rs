@@ -31,7 +31,7 @@ impl std::ops::Deref for ProgressPage {
     #[expect(clippy::cast_ptr_alignment, reason = "a map begins on a page")]
     fn deref(&self) -> &Progress {
         // SAFETY: the map is page-aligned, as long as the page, lives as long
-        // as `self`, and `Progress` is two atomics: any bytes are valid, and
+        // as `self`, and `Progress` is a few atomics: any bytes are valid, and
         // any other process may write them at any time.
         unsafe { &*self.map.as_ptr().cast::<Progress>() }
     }

@@ -41,6 +41,8 @@ pub(crate) fn work(
                 answer(py, &line, &FromWorker::SetupFailed(*failure.report), pickle)?;
                 return Err(PySystemExit::new_err(1));
             }
+            // Taken back: another worker runs it.
+            ToWorker::Run(RunBatch { claim, .. }) if claim != 0 && !progress.claim(claim) => {}
             ToWorker::Run(RunBatch { batch, nesting_level, .. }) => {
                 let mut report = BatchReport { batch, received_at: now(), ..Default::default() };
                 meter.start();
@@ -58,7 +60,12 @@ pub(crate) fn work(
                 meter.finish(&mut report);
                 match outcome {
                     Ok(pickle) => {
-                        answer(py, &line, &FromWorker::Done(report, Vec::new()), pickle.as_bytes())?
+                        answer(
+                            py,
+                            &line,
+                            &FromWorker::Done(report, Vec::new()),
+                            pickle.as_bytes(),
+                        )?;
                     }
                     Err(failure) => {
                         let pickle = failure.pickle.as_ref();

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::DispatchHandle;
 use super::message::{AttachError, Lease, Message};
-use super::registry::{BatchEntry, Registry};
+use super::registry::{Forked, Registry};
 use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
@@ -19,6 +20,11 @@ use crate::settings::{PoolOptions, SessionOptions};
 
 /// Messages that may wait; senders wait when there are more.
 const MAX_MESSAGES: usize = 4096;
+
+/// Most payload bytes of a batch that is prefetched: its frame and the remains
+/// of another one fit into a worker's socket, so that nobody waits for a worker
+/// that is busy.
+const PREFETCH_BYTES: usize = 32 << 10;
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -176,8 +182,10 @@ impl Dispatcher {
             }
             Command::Submit(batch) => {
                 let (id, call) = (batch.id, batch.call);
-                self.registry.batches.insert(id, BatchEntry::Waiting(batch));
-                self.apply(Event::BatchSubmitted { batch: id, call });
+                let bytes: usize = batch.payload.iter().map(Bytes::len).sum();
+                let small = bytes <= PREFETCH_BYTES;
+                self.registry.batches.insert(id, batch);
+                self.apply(Event::BatchSubmitted { batch: id, call, small });
             }
             Command::Refuse(batch, failure) => {
                 let now = Monotonic::now();
@@ -192,26 +200,31 @@ impl Dispatcher {
 
     fn worker(&mut self, event: WorkerEvent) {
         match event {
-            WorkerEvent::Forked { worker, pid } => {
+            WorkerEvent::Forked { worker, pid, progress } => {
                 if let Some(entry) = self.registry.workers.get_mut(&worker) {
-                    entry.pid = Some(pid);
+                    entry.process = Some(Forked { pid, progress });
                 }
             }
             WorkerEvent::Ready { worker } => self.apply(Event::WorkerReady(worker)),
             WorkerEvent::Ended { worker, outcome, recycle } => {
                 if let Some(entry) = self.registry.workers.get_mut(&worker) {
-                    entry.busy = false;
                     entry.batches += 1;
                 }
+                let ran = outcome.timings.ran();
                 self.deliver(*outcome);
-                self.apply(Event::BatchEnded { worker, recycle });
+                self.apply(Event::BatchEnded { worker, recycle, ran });
             }
-            WorkerEvent::Exited { worker, lost, start_failure } => {
-                if let Some(outcome) = lost {
-                    self.deliver(*outcome);
+            WorkerEvent::Exited { worker, remains, start_failure } => {
+                let ended = remains.ended.map(|outcome| {
+                    let batch = outcome.as_ref().map(|outcome| outcome.batch);
+                    outcome.into_iter().for_each(|outcome| self.deliver(*outcome));
+                    batch
+                });
+                for order in remains.orders {
+                    self.registry.put_back(order);
                 }
                 self.registry.workers.remove(&worker);
-                self.worker_exited(worker, start_failure.as_ref());
+                self.apply_exit(Event::WorkerExited { worker, ended }, start_failure.as_ref());
             }
         }
     }
@@ -254,9 +267,11 @@ impl Dispatcher {
             let name = entry.name.clone();
             SessionSnapshot { name, waiting: counts.waiting, running: counts.running }
         });
-        let workers = self.registry.workers.values().filter_map(|entry| {
-            let (environment, busy, batches) = (entry.environment, entry.busy, entry.batches);
-            entry.pid.map(|pid| WorkerSnapshot { pid, environment, busy, batches })
+        let workers = self.registry.workers.iter().filter_map(|(id, entry)| {
+            let (environment, batches) = (entry.environment, entry.batches);
+            let busy = self.scheduler.is_busy(*id);
+            let pid = entry.process.as_ref()?.pid;
+            Some(WorkerSnapshot { pid, environment, busy, batches })
         });
         AgentSnapshot {
             sessions: sessions.collect(),

@@ -1,7 +1,10 @@
 //! From the scheduler's actions to deeds; the only place that acts.
 
+use std::collections::VecDeque;
+use std::mem::take;
+
 use super::event_loop::Dispatcher;
-use super::registry::{BatchEntry, WorkerEntry};
+use super::registry::WorkerEntry;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, ProfileId, WorkerId};
@@ -21,24 +24,30 @@ impl BatchOutcome {
 impl Dispatcher {
     /// Tells the scheduler, and does what it says.
     pub(super) fn apply(&mut self, event: Event) {
-        for action in self.scheduler.apply(event, Monotonic::now()) {
-            self.perform(action, None);
+        self.apply_exit(event, None);
+    }
+
+    /// The same when a worker is gone: a batch that it would have run fails
+    /// with the reason why it did not start.
+    pub(super) fn apply_exit(&mut self, event: Event, start_failure: Option<&Failure>) {
+        let mut answers = VecDeque::new();
+        let mut next = Some(event);
+        while let Some(event) = next {
+            for action in self.scheduler.apply(event, Monotonic::now()) {
+                answers.extend(self.perform(action, start_failure));
+            }
+            next = answers.pop_front();
         }
     }
 
-    /// Tells the scheduler that a worker is gone; a batch that it would have
-    /// run fails with the reason why it did not start.
-    pub(super) fn worker_exited(&mut self, worker: WorkerId, start_failure: Option<&Failure>) {
-        for action in self.scheduler.apply(Event::WorkerExited(worker), Monotonic::now()) {
-            self.perform(action, start_failure);
-        }
-    }
-
-    fn perform(&mut self, action: Action, start_failure: Option<&Failure>) {
+    /// Acts; gives what the scheduler is to be told about it at once.
+    fn perform(&mut self, action: Action, start_failure: Option<&Failure>) -> Option<Event> {
         tracing::trace!(?action, "perform");
         match action {
             Action::Spawn { worker, profile } => self.spawn(worker, profile),
-            Action::Run { worker, batch } => self.give(worker, batch),
+            Action::Run { worker, batch } => self.give(worker, batch, false),
+            Action::Prefetch { worker, batch } => self.give(worker, batch, true),
+            Action::Withdraw { worker, batch } => return Some(self.withdraw(worker, batch)),
             Action::Stop { worker, reason } => self.order(worker, Order::Stop(reason)),
             Action::Retire(worker) => self.order(worker, Order::Retire),
             Action::Cancel(batch) => {
@@ -53,6 +62,7 @@ impl Dispatcher {
                 self.fail(batch, start_failure.cloned().unwrap_or_else(unknown));
             }
         }
+        None
     }
 
     fn spawn(&mut self, worker: WorkerId, profile_id: ProfileId) {
@@ -88,45 +98,58 @@ impl Dispatcher {
             output: outbox.output(),
         });
         let environment = session.environment;
-        let entry = WorkerEntry { handle, environment, pid: None, busy: false, batches: 0 };
+        let entry = WorkerEntry { handle, environment, process: None, batches: 0, claims: 0 };
         self.registry.workers.insert(worker, entry);
     }
 
-    fn give(&mut self, worker: WorkerId, id: BatchId) {
-        let waiting = self.registry.batches.remove(&id);
-        let (Some(BatchEntry::Waiting(batch)), Some(entry)) =
-            (waiting, self.registry.workers.get_mut(&worker))
+    fn give(&mut self, worker: WorkerId, id: BatchId, prefetched: bool) {
+        let registry = &mut self.registry;
+        let (Some(batch), Some(entry)) =
+            (registry.batches.get_mut(&id), registry.workers.get_mut(&worker))
         else {
             tracing::error!(batch = %id, %worker, "a batch or worker that is not there");
             return;
         };
-        let Some(call) = self.registry.calls.get(&batch.call) else {
+        let Some(call) = registry.calls.get(&batch.call) else {
             tracing::error!(batch = %id, "a batch of a call that is not there");
             return;
         };
-        entry.busy = true;
-        self.registry.batches.insert(id, BatchEntry::Running { _charge: batch.charge });
-        entry.handle.order(Order::Run(Box::new(Assignment {
+        let payload = if prefetched { batch.payload.clone() } else { take(&mut batch.payload) };
+        let order = Order::Run(Box::new(Assignment {
             batch: id,
             tasks: batch.tasks,
             nesting_level: call.nesting_level,
             task_timeout: call.task_timeout,
             queued_at: batch.queued_at,
-            payload: batch.payload,
-        })));
+            claim: if prefetched { entry.offer() } else { 0 },
+            payload,
+        }));
+        if let Err(order) = entry.handle.order(order) {
+            // The worker is gone; its exit, already on the way, gives the
+            // batch to another one.
+            registry.put_back(order);
+        }
+    }
+
+    fn withdraw(&mut self, worker: WorkerId, batch: BatchId) -> Event {
+        let entry = self.registry.workers.get(&worker);
+        let won = entry.is_some_and(WorkerEntry::withdraw);
+        if won {
+            self.order(worker, Order::Withdrawn(batch));
+        }
+        Event::BatchWithdrawn { worker, batch, won }
     }
 
     fn order(&self, worker: WorkerId, order: Order) {
         if let Some(entry) = self.registry.workers.get(&worker) {
-            entry.handle.order(order);
+            // To a worker that is gone it is moot: its exit is on the way.
+            entry.handle.order(order).ok();
         }
     }
 
     fn fail(&mut self, batch: BatchId, failure: Failure) {
-        let queued_at = match self.registry.batches.get(&batch) {
-            Some(BatchEntry::Waiting(batch)) => batch.queued_at,
-            Some(BatchEntry::Running { .. }) | None => Monotonic::now(),
-        };
+        let queued_at = self.registry.batches.get(&batch).map(|batch| batch.queued_at);
+        let queued_at = queued_at.unwrap_or_else(Monotonic::now);
         self.deliver(BatchOutcome::never_ran(batch, queued_at, failure));
     }
 }

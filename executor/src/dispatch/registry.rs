@@ -1,14 +1,15 @@
 //! Tables of what the scheduler's numbers stand for.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
-use crate::pool::WorkerHandle;
+use crate::pool::{Order, ProgressPage, WorkerHandle};
 use crate::random_name::random_name;
-use crate::session::{Batch, CallSettings, Charge, Outbox, Profile};
+use crate::session::{Batch, CallSettings, Outbox, Profile};
 
 /// How long an opened session may stay unattached.
 const ATTACH_WITHIN: Duration = Duration::from_secs(30);
@@ -19,7 +20,9 @@ pub(super) struct Registry {
     pub(super) sessions: HashMap<SessionId, SessionEntry>,
     pub(super) profiles: HashMap<ProfileId, Profile>,
     pub(super) calls: HashMap<CallId, CallSettings>,
-    pub(super) batches: HashMap<BatchId, BatchEntry>,
+    /// Those that wait or run. The payload of one that runs is with its worker,
+    /// unless it was prefetched: then it may come back.
+    pub(super) batches: HashMap<BatchId, Batch>,
     pub(super) workers: HashMap<WorkerId, WorkerEntry>,
     last_session: u64,
 }
@@ -34,24 +37,38 @@ pub(super) struct SessionEntry {
     pub(super) outbox: Option<Outbox>,
 }
 
-/// A batch that waits or runs.
-#[derive(Debug)]
-pub(super) enum BatchEntry {
-    Waiting(Batch),
-    /// Its payload is on its way to the worker; its share of the quota stays.
-    Running {
-        _charge: Charge,
-    },
-}
-
 #[derive(Debug)]
 pub(super) struct WorkerEntry {
     pub(super) handle: WorkerHandle,
     pub(super) environment: usize,
     /// `None` until it is forked.
-    pub(super) pid: Option<Pid>,
-    pub(super) busy: bool,
+    pub(super) process: Option<Forked>,
     pub(super) batches: u64,
+    /// Batches that were prefetched, ever: the number of the last one's claim.
+    pub(super) claims: u64,
+}
+
+/// What is known of a worker once it is forked.
+#[derive(Debug)]
+pub(super) struct Forked {
+    pub(super) pid: Pid,
+    pub(super) progress: Arc<ProgressPage>,
+}
+
+impl WorkerEntry {
+    /// Offers the worker a batch; gives the number by which it claims it. Zero,
+    /// which is no offer, when there is no process yet.
+    pub(super) fn offer(&mut self) -> u64 {
+        let Some(process) = &self.process else { return 0 };
+        self.claims += 1;
+        process.progress.offer(self.claims);
+        self.claims
+    }
+
+    /// Takes the last offer back; false when the worker has begun the batch.
+    pub(super) fn withdraw(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.progress.withdraw(self.claims))
+    }
 }
 
 impl Registry {
@@ -84,6 +101,15 @@ impl Registry {
             entry.outbox.is_none() && now.since(entry.opened_at) > ATTACH_WITHIN
         };
         self.sessions.retain(|_, entry| !expired(entry));
+    }
+
+    /// Takes back an order that was not carried out: the batch's payload.
+    pub(super) fn put_back(&mut self, order: Order) {
+        if let Order::Run(assignment) = order
+            && let Some(batch) = self.batches.get_mut(&assignment.batch)
+        {
+            batch.payload = assignment.payload;
+        }
     }
 
     /// Forgets a session and everything that waited for it. What runs is

@@ -12,6 +12,7 @@ mod worker;
 mod zygote;
 
 pub(crate) use environment::{EnvironmentError, PythonEnvironment, probe};
+pub(crate) use progress::ProgressPage;
 pub(crate) use reaper::Reaper;
 pub(crate) use worker::{
     Assignment, BatchOutcome, Order, Output, OutputStream, Timings, Usage, WorkerEvent,

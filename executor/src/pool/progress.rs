@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 /// A page that a worker writes and the agent reads.
 #[derive(Debug)]
-pub(super) struct ProgressPage {
+pub(crate) struct ProgressPage {
     map: MmapRaw,
 }
 
@@ -32,11 +32,29 @@ impl ProgressPage {
 
     /// What the worker does now.
     pub(super) fn read(&self) -> Option<ProgressReading> {
+        self.page().read()
+    }
+
+    /// See [`Progress::offer`].
+    pub(crate) fn offer(&self, claim: u64) {
+        self.page().offer(claim);
+    }
+
+    /// See [`Progress::withdraw`].
+    pub(crate) fn withdraw(&self, claim: u64) -> bool {
+        self.page().withdraw(claim)
+    }
+
+    /// See [`Progress::is_withdrawn`].
+    pub(super) fn is_withdrawn(&self, claim: u64) -> bool {
+        self.page().is_withdrawn(claim)
+    }
+
+    fn page(&self) -> &Progress {
         let address = self.map.as_ptr();
         // SAFETY: the map is `PROGRESS_BYTES` long, page-aligned and lives as
         // long as `self`; `Progress` is made of atomics, for which every bit
         // pattern is valid, and the sealed file cannot shrink under it.
-        let page = unsafe { &*address.cast::<Progress>() };
-        page.read()
+        unsafe { &*address.cast::<Progress>() }
     }
 }

@@ -20,6 +20,22 @@ pub enum Action {
         /// The batch.
         batch: BatchId,
     },
+    /// Give a batch to a busy worker, to run after the one that it runs. Nothing
+    /// answers it: when that one ends, this one runs.
+    Prefetch {
+        /// The worker.
+        worker: WorkerId,
+        /// The batch.
+        batch: BatchId,
+    },
+    /// Take a prefetched batch back, unless its worker has begun it; answered by
+    /// `BatchWithdrawn` before anything else is.
+    Withdraw {
+        /// The worker.
+        worker: WorkerId,
+        /// The batch.
+        batch: BatchId,
+    },
     /// Kill a worker; answered by `WorkerExited`.
     Stop {
         /// The worker.

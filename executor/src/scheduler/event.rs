@@ -1,5 +1,7 @@
 //! Everything that can happen.
 
+use std::time::Duration;
+
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
 /// What the scheduler is told.
@@ -26,6 +28,8 @@ pub enum Event {
         batch: BatchId,
         /// Its call.
         call: CallId,
+        /// It may be prefetched: a worker's socket has room for it.
+        small: bool,
     },
     /// A worker is set up.
     WorkerReady(WorkerId),
@@ -35,9 +39,26 @@ pub enum Event {
         worker: WorkerId,
         /// It should be replaced: old, or grown.
         recycle: bool,
+        /// How long it took the worker.
+        ran: Duration,
+    },
+    /// A prefetched batch was to be taken back.
+    BatchWithdrawn {
+        /// The worker.
+        worker: WorkerId,
+        /// The batch.
+        batch: BatchId,
+        /// It is ours again; else its worker has begun it.
+        won: bool,
     },
     /// A worker process is gone, or never came to be.
-    WorkerExited(WorkerId),
+    WorkerExited {
+        /// The worker.
+        worker: WorkerId,
+        /// The batches that ended with it. Any other one that it was given had
+        /// not begun.
+        ended: [Option<BatchId>; 2],
+    },
     /// Time has passed.
     Tick,
     /// The agent takes nothing new.

@@ -15,6 +15,8 @@ pub struct Options {
     pub max_slots: usize,
     /// Worker processes alive at once, idle ones included. More than `slots`.
     pub max_workers: usize,
+    /// Batches after which a worker is replaced; `None`: never.
+    pub worker_max_batches: Option<u64>,
     /// How long an idle worker is kept.
     pub worker_idle: Duration,
 }
@@ -42,15 +44,26 @@ pub(super) struct Session {
 pub(super) struct Call {
     pub(super) profile: ProfileId,
     pub(super) max_running: Option<u32>,
-    pub(super) waiting: VecDeque<BatchId>,
+    pub(super) waiting: VecDeque<Waiting>,
     pub(super) running: u32,
     pub(super) served: u64,
+    /// How long its late batches took; `None`: none has ended yet.
+    pub(super) average: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) batch: BatchId,
+    /// It may be prefetched.
+    pub(super) small: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) profile: ProfileId,
     pub(super) state: WorkerState,
+    /// Batches that it was given, ever.
+    pub(super) given: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,17 +73,54 @@ pub(super) enum WorkerState {
     /// Set up and waiting.
     Idle { since: Monotonic },
     /// Running a batch.
-    Busy { call: CallId },
-    /// Told to go while it held a slot; holds it until it is gone.
-    Stopping,
+    Busy(Busy),
+    /// Told to go while it held a slot, with what it ran then; holds the slot
+    /// until it is gone.
+    Stopping(Option<Busy>),
     /// Told to go while idle.
     Retiring,
+}
+
+/// What a busy worker has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Busy {
+    pub(super) call: CallId,
+    pub(super) running: BatchId,
+    /// Since when, as far as the agent knows.
+    pub(super) began: Monotonic,
+    pub(super) next: Next,
+}
+
+/// What waits in the socket of a busy worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    Room,
+    /// A batch.
+    Prefetched(BatchId),
+    /// A batch that is being taken back.
+    Withdrawing(BatchId),
+    /// Nothing any more: the worker has begun it. The end of the batch before
+    /// is on its way to us.
+    Begun(BatchId),
+    /// The remains of a batch that was taken back.
+    Withdrawn,
+}
+
+impl Next {
+    /// The batch that this worker runs next, as things are.
+    pub(super) const fn batch(self) -> Option<BatchId> {
+        match self {
+            Self::Prefetched(batch) | Self::Withdrawing(batch) | Self::Begun(batch) => Some(batch),
+            Self::Room | Self::Withdrawn => None,
+        }
+    }
 }
 
 /// How much of a session waits and runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCounts {
-    /// Batches that wait.
+    /// Batches that wait, also those that wait in the socket of a worker.
     pub waiting: usize,
     /// Batches that run.
     pub running: usize,
@@ -79,8 +129,17 @@ pub struct SessionCounts {
 impl WorkerState {
     pub(super) const fn holds_a_slot(self) -> bool {
         match self {
-            Self::Starting | Self::Busy { .. } | Self::Stopping => true,
+            Self::Starting | Self::Busy(_) | Self::Stopping(_) => true,
             Self::Idle { .. } | Self::Retiring => false,
+        }
+    }
+
+    /// The batches that a worker in this state has.
+    pub(super) const fn batches(self) -> Option<Busy> {
+        match self {
+            Self::Busy(busy) => Some(busy),
+            Self::Stopping(batches) => batches,
+            Self::Starting | Self::Idle { .. } | Self::Retiring => None,
         }
     }
 }
@@ -116,7 +175,15 @@ impl Scheduler {
             .into_iter()
             .flatten()
             .fold((0, 0), |(w, r), call| (w + call.waiting.len(), r + call.running as usize));
-        SessionCounts { waiting, running }
+        let workers = self.workers.values().filter(|w| w.profile.session == session);
+        let batches = workers.filter_map(|worker| worker.state.batches());
+        let prefetched = batches.filter(|busy| busy.next.batch().is_some()).count();
+        SessionCounts { waiting: waiting + prefetched, running }
+    }
+
+    /// True while the worker has a batch.
+    pub fn is_busy(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|worker| worker.state.batches().is_some())
     }
 
     /// True when no batch runs and no worker that ran one is still ending.

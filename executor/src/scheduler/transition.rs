@@ -1,10 +1,12 @@
 //! One function for each event.
 
+use std::time::Duration;
+
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
 use super::fairness::Turn;
-use super::state::{Call, Scheduler, Session, Worker, WorkerState};
+use super::state::{Busy, Call, Next, Scheduler, Session, Waiting, Worker, WorkerState};
 use super::{Action, Event, StopReason};
 
 impl Scheduler {
@@ -20,15 +22,21 @@ impl Scheduler {
                 self.call_opened(call, profile, max_running);
             }
             Event::CallClosed(call) => self.call_closed(call, &mut actions),
-            Event::BatchSubmitted { batch, call } => {
-                self.batch_submitted(batch, call, &mut actions);
+            Event::BatchSubmitted { batch, call, small } => {
+                self.batch_submitted(Waiting { batch, small }, call, &mut actions);
             }
             Event::WorkerReady(worker) => self.worker_ready(worker, now),
-            Event::BatchEnded { worker, recycle } => {
-                self.batch_ended(worker, recycle, now, &mut actions);
+            Event::BatchEnded { worker, recycle, ran } => {
+                self.batch_ended(worker, recycle, ran, now, &mut actions);
             }
-            Event::WorkerExited(worker) => self.worker_exited(worker, &mut actions),
+            Event::BatchWithdrawn { worker, batch, won } => {
+                self.batch_withdrawn(worker, batch, won, &mut actions);
+            }
+            Event::WorkerExited { worker, ended } => {
+                self.worker_exited(worker, ended, &mut actions);
+            }
             Event::Tick => {
+                self.withdraw_overdue(now, &mut actions);
                 for worker in self.idle_too_long(now) {
                     self.retire(worker, &mut actions);
                 }
@@ -36,19 +44,23 @@ impl Scheduler {
             Event::Drain => self.drain(&mut actions),
             Event::StopAll => self.stop_all(&mut actions),
         }
-        self.fill(&mut actions);
+        self.fill(now, &mut actions);
+        self.use_free_slot(&mut actions);
+        self.prefetch(now, &mut actions);
         actions
     }
 
     /// Uses every slot that somebody can use.
-    fn fill(&mut self, actions: &mut Vec<Action>) {
+    fn fill(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
         while self.free_slots() > 0 {
             let Some(turn) = self.next_turn() else { return };
             self.turn += 1;
             match turn {
                 Turn::Run { call, worker } => {
                     let Some(batch) = self.take_batch(call) else { return };
-                    self.set_state(worker, WorkerState::Busy { call });
+                    let busy = self.begin(call, batch, now);
+                    self.set_state(worker, WorkerState::Busy(busy));
+                    self.count_given(worker);
                     actions.push(Action::Run { worker, batch });
                 }
                 Turn::Spawn { call, profile } => {
@@ -65,10 +77,22 @@ impl Scheduler {
     }
 
     fn take_batch(&mut self, id: CallId) -> Option<BatchId> {
-        self.mark_served(id);
-        let call = self.call_mut(id)?;
-        call.running += 1;
-        call.waiting.pop_front()
+        self.call_mut(id)?.waiting.pop_front().map(|waiting| waiting.batch)
+    }
+
+    /// A worker runs this batch from now on.
+    fn begin(&mut self, call: CallId, running: BatchId, began: Monotonic) -> Busy {
+        self.mark_served(call);
+        if let Some(call) = self.call_mut(call) {
+            call.running += 1;
+        }
+        Busy { call, running, began, next: Next::Room }
+    }
+
+    pub(super) fn count_given(&mut self, worker: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.given += 1;
+        }
     }
 
     fn mark_served(&mut self, id: CallId) {
@@ -84,7 +108,7 @@ impl Scheduler {
     fn add_worker(&mut self, profile: ProfileId) -> WorkerId {
         self.last_worker += 1;
         let id = WorkerId(self.last_worker);
-        self.workers.insert(id, Worker { profile, state: WorkerState::Starting });
+        self.workers.insert(id, Worker { profile, state: WorkerState::Starting, given: 0 });
         id
     }
 
@@ -100,7 +124,8 @@ impl Scheduler {
     }
 
     fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
-        self.set_state(worker, WorkerState::Stopping);
+        let batches = self.workers.get(&worker).and_then(|worker| worker.state.batches());
+        self.set_state(worker, WorkerState::Stopping(batches));
         actions.push(Action::Stop { worker, reason });
     }
 
@@ -109,11 +134,11 @@ impl Scheduler {
         let of_session = self.workers.iter().filter(|(_, w)| w.profile.session == session);
         for (id, state) in of_session.map(|(id, w)| (*id, w.state)).collect::<Vec<_>>() {
             match state {
-                WorkerState::Starting | WorkerState::Busy { .. } => {
+                WorkerState::Starting | WorkerState::Busy(_) => {
                     self.stop(id, StopReason::SessionClosed, actions);
                 }
                 WorkerState::Idle { .. } => self.retire(id, actions),
-                WorkerState::Stopping | WorkerState::Retiring => {}
+                WorkerState::Stopping(_) | WorkerState::Retiring => {}
             }
         }
     }
@@ -121,7 +146,7 @@ impl Scheduler {
     fn call_opened(&mut self, id: CallId, profile: ProfileId, max_running: Option<u32>) {
         if let Some(session) = self.sessions.get_mut(&id.session) {
             let waiting = std::collections::VecDeque::new();
-            let call = Call { profile, max_running, waiting, running: 0, served: 0 };
+            let call = Call { profile, max_running, waiting, running: 0, served: 0, average: None };
             session.calls.insert(id, call);
         }
     }
@@ -129,21 +154,22 @@ impl Scheduler {
     fn call_closed(&mut self, id: CallId, actions: &mut Vec<Action>) {
         let session = self.sessions.get_mut(&id.session);
         let Some(call) = session.and_then(|session| session.calls.remove(&id)) else { return };
-        actions.extend(call.waiting.into_iter().map(Action::Cancel));
-        let busy = |state| matches!(state, WorkerState::Busy { call } if call == id);
+        actions.extend(call.waiting.into_iter().map(|waiting| Action::Cancel(waiting.batch)));
+        self.withdraw_where(|busy| busy.call == id, actions);
+        let busy = |state| matches!(state, WorkerState::Busy(busy) if busy.call == id);
         let workers = self.workers.iter().filter(|(_, worker)| busy(worker.state));
         for worker in workers.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.stop(worker, StopReason::Cancelled, actions);
         }
     }
 
-    fn batch_submitted(&mut self, batch: BatchId, id: CallId, actions: &mut Vec<Action>) {
+    fn batch_submitted(&mut self, waiting: Waiting, id: CallId, actions: &mut Vec<Action>) {
         if self.draining {
-            actions.push(Action::TurnAway(batch));
+            actions.push(Action::TurnAway(waiting.batch));
         } else if let Some(call) = self.call_mut(id) {
-            call.waiting.push_back(batch);
+            call.waiting.push_back(waiting);
         } else {
-            actions.push(Action::Cancel(batch));
+            actions.push(Action::Cancel(waiting.batch));
         }
     }
 
@@ -158,34 +184,76 @@ impl Scheduler {
         &mut self,
         id: WorkerId,
         recycle: bool,
+        ran: Duration,
         now: Monotonic,
         actions: &mut Vec<Action>,
     ) {
-        let Some(WorkerState::Busy { call }) = self.workers.get(&id).map(|w| w.state) else {
-            return;
-        };
+        let Some(state) = self.workers.get(&id).map(|worker| worker.state) else { return };
+        let Some(Busy { call, next, .. }) = state.batches() else { return };
         self.forget_running(call);
-        self.set_state(id, WorkerState::Idle { since: now });
-        if recycle {
-            self.retire(id, actions);
+        if let Some(call) = self.call_mut(call) {
+            call.note_duration(ran);
+        }
+        let stopping = matches!(state, WorkerState::Stopping(_));
+        if let Some(batch) = next.batch() {
+            // The worker is at it already, and is replaced after it.
+            self.turn += 1;
+            let busy = self.begin(call, batch, now);
+            let then =
+                if stopping { WorkerState::Stopping(Some(busy)) } else { WorkerState::Busy(busy) };
+            self.set_state(id, then);
+        } else if stopping {
+            self.set_state(id, WorkerState::Stopping(None));
+        } else {
+            self.set_state(id, WorkerState::Idle { since: now });
+            if recycle {
+                self.retire(id, actions);
+            }
         }
     }
 
-    fn worker_exited(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
+    /// A batch that has not begun is ours again, and the first to run.
+    pub(super) fn give_back(&mut self, id: CallId, batch: BatchId, actions: &mut Vec<Action>) {
+        let draining = self.draining;
+        match self.call_mut(id) {
+            None => actions.push(Action::Cancel(batch)),
+            Some(_) if draining => actions.push(Action::TurnAway(batch)),
+            // It may be large. It was prefetched once, and that was enough.
+            Some(call) => call.waiting.push_front(Waiting { batch, small: false }),
+        }
+    }
+
+    fn worker_exited(
+        &mut self,
+        id: WorkerId,
+        ended: [Option<BatchId>; 2],
+        actions: &mut Vec<Action>,
+    ) {
         let Some(worker) = self.workers.remove(&id) else { return };
+        if let Some(busy) = worker.state.batches() {
+            self.forget_running(busy.call);
+            let given = [busy.next.batch(), Some(busy.running)].into_iter().flatten();
+            for batch in given.filter(|batch| !ended.contains(&Some(*batch))) {
+                self.give_back(busy.call, batch, actions);
+            }
+            return;
+        }
         match worker.state {
-            WorkerState::Busy { call } => self.forget_running(call),
             // One batch pays for each worker that does not start, so that a
             // broken environment ends every batch and never loops.
             WorkerState::Starting => {
                 let sessions = self.sessions.get_mut(&worker.profile.session);
                 let calls = sessions.into_iter().flat_map(|session| session.calls.values_mut());
                 let mut waiting = calls.filter(|call| call.profile == worker.profile);
-                if let Some(batch) = waiting.find_map(|call| call.waiting.pop_front()) {
+                if let Some(waiting) = waiting.find_map(|call| call.waiting.pop_front()) {
+                    let batch = waiting.batch;
                     actions.push(Action::FailStart { batch, worker: id });
                 }
             }
-            WorkerState::Idle { .. } | WorkerState::Stopping | WorkerState::Retiring => {}
+            WorkerState::Idle { .. }
+            | WorkerState::Busy(_)
+            | WorkerState::Stopping(_)
+            | WorkerState::Retiring => {}
         }
     }
 
@@ -196,7 +264,8 @@ impl Scheduler {
     }
 
     fn stop_all(&mut self, actions: &mut Vec<Action>) {
-        let active = |state| matches!(state, WorkerState::Starting | WorkerState::Busy { .. });
+        self.withdraw_where(|_| true, actions);
+        let active = |state| matches!(state, WorkerState::Starting | WorkerState::Busy(_));
         let workers = self.workers.iter().filter(|(_, worker)| active(worker.state));
         for worker in workers.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.stop(worker, StopReason::AgentEnding, actions);
@@ -206,6 +275,8 @@ impl Scheduler {
     fn drain(&mut self, actions: &mut Vec<Action>) {
         self.draining = true;
         let calls = self.sessions.values_mut().flat_map(|session| session.calls.values_mut());
-        actions.extend(calls.flat_map(|call| call.waiting.drain(..)).map(Action::TurnAway));
+        let waiting = calls.flat_map(|call| call.waiting.drain(..));
+        actions.extend(waiting.map(|waiting| Action::TurnAway(waiting.batch)));
+        self.withdraw_where(|_| true, actions);
     }
 }

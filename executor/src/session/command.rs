@@ -56,5 +56,6 @@ pub(crate) struct Batch {
     pub(crate) payload: Vec<Bytes>,
     pub(crate) queued_at: Monotonic,
     /// Its share of the session's quota, given back when it ends.
+    #[expect(dead_code, reason = "held for its end")]
     pub(crate) charge: Charge,
 }

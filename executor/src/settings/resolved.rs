@@ -111,6 +111,7 @@ impl Settings {
                 slots,
                 max_slots,
                 max_workers,
+                worker_max_batches: raw.worker_max_batches.filter(|count| *count > 0),
                 worker_idle: seconds("worker-idle-seconds", raw.worker_idle_seconds, 300.0)?,
             },
             pool: PoolOptions {

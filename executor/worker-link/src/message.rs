@@ -88,6 +88,10 @@ pub struct RunBatch {
     pub tasks: u32,
     /// Nesting level of joblib calls made inside the tasks.
     pub nesting_level: u32,
+    /// 0: the worker is idle. Otherwise the batch was prefetched: the worker
+    /// claims it by this number in its progress page before it begins, and
+    /// skips it without an answer when that fails.
+    pub claim: u64,
     /// The pickle's out-of-band buffers, in its order.
     pub buffers: Vec<BufferUse>,
     /// Objects that the tasks refer to by their index here.

@@ -7,12 +7,12 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::message::{Assignment, BatchOutcome, Order, WorkerEvent};
+use super::message::{Assignment, BatchOutcome, Order, Remains, WorkerEvent};
 use super::outcome::Running;
 use super::process::{Happening, Process, signal};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
-use crate::identifiers::{Pid, WorkerId};
+use crate::identifiers::{BatchId, Pid, WorkerId};
 use crate::pool::deadline::{Look, look};
 use crate::pool::exit::{Death, Intent, explain};
 use crate::pool::reaper::Exit;
@@ -41,7 +41,8 @@ pub(super) struct Life {
 
 enum State {
     Idle,
-    Running(Running),
+    /// A batch, and one that was prefetched.
+    Running(Running, Option<Running>),
     Leaving,
 }
 
@@ -50,13 +51,13 @@ impl Life {
         Self { process, state: State::Idle, intent: None, history: History::default() }
     }
 
-    /// Runs batches until the process is gone; says which batch went with it.
+    /// Runs batches until the process is gone; says what it leaves behind.
     pub(super) async fn live(
         mut self,
         id: WorkerId,
         events: &mpsc::Sender<WorkerEvent>,
         options: &PoolOptions,
-    ) -> Option<Box<BatchOutcome>> {
+    ) -> Remains {
         loop {
             match self.process.next().await {
                 Happening::Frame(Ok(frame)) => {
@@ -69,10 +70,11 @@ impl Life {
                 }
                 Happening::Frame(Err(error)) => return self.line_ended(&error).await,
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
+                Happening::Order(Some(Order::Withdrawn(batch))) => self.withdrawn(batch),
                 Happening::Order(Some(Order::Stop(reason))) => self.kill(Intent::Stop(reason)),
                 Happening::Order(Some(Order::Retire)) => self.retire().await,
                 Happening::Order(None) => self.kill(Intent::Stop(StopReason::AgentEnding)),
-                Happening::Exited(exit) => return self.ended(exit).await,
+                Happening::Exited(exit) => return self.ended(exit, options).await,
                 Happening::TimeToLook => self.time_to_look(),
             }
         }
@@ -83,30 +85,70 @@ impl Life {
             batch: assignment.batch.batch,
             tasks: assignment.tasks,
             nesting_level: assignment.nesting_level,
+            claim: assignment.claim,
             ..RunBatch::default()
         });
-        self.process.outputs.begin_batch();
-        self.process.look_at = assignment.task_timeout.map(|limit| Instant::now() + limit);
-        self.state = State::Running(Running {
+        let given = Running {
             batch: assignment.batch,
             tasks: assignment.tasks,
             task_timeout: assignment.task_timeout,
             queued_at: assignment.queued_at,
             assigned_at: Monotonic::now(),
-        });
-        let Process { writer, orders, pidfd, .. } = &mut self.process;
-        let mut writing = std::pin::pin!(write_frame(writer, &message, &assignment.payload));
+            claim: assignment.claim,
+        };
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Running(running, _) => State::Running(running, Some(given)),
+            State::Idle | State::Leaving => {
+                self.process.outputs.begin_batch();
+                self.process.look_at = given.task_timeout.map(|limit| Instant::now() + limit);
+                State::Running(given, None)
+            }
+        };
+        let Process { line, orders, deferred, pidfd, .. } = &mut self.process;
+        let mut writing = std::pin::pin!(write_frame(line, &message, &assignment.payload));
         loop {
             tokio::select! {
+                biased;
                 // A write that fails means a dead worker, which its exit shows.
                 _ = &mut writing => return,
-                // A stopped worker reads nothing, and can be killed all the same.
-                Some(Order::Stop(reason)) = orders.recv() => {
-                    self.intent.get_or_insert(Intent::Stop(reason));
-                    signal(pidfd.as_ref(), Signal::KILL);
+                Some(order) = orders.recv() => match order {
+                    // A stopped worker reads nothing, and can be killed all the same.
+                    Order::Stop(reason) => {
+                        self.intent.get_or_insert(Intent::Stop(reason));
+                        signal(pidfd.as_ref(), Signal::KILL);
+                    }
+                    Order::Run(_) | Order::Withdrawn(_) | Order::Retire => {
+                        deferred.push_back(order);
+                    }
                 }
             }
         }
+    }
+
+    /// A prefetched batch was taken back. We may have taken it for running when
+    /// the one before it ended.
+    fn withdrawn(&mut self, batch: BatchId) {
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Running(running, None) if running.batch == batch => {
+                self.process.look_at = None;
+                State::Idle
+            }
+            State::Running(running, next) => {
+                State::Running(running, next.filter(|next| next.batch != batch))
+            }
+            other @ (State::Idle | State::Leaving) => other,
+        };
+    }
+
+    /// The prefetched batch, if there is one, runs now. What it printed may have
+    /// come together with the last words of the one before, so nothing of that
+    /// is forgotten.
+    fn go_on(&mut self, next: Option<Running>) {
+        let progress = &self.process.progress;
+        let next = next.filter(|next| !progress.is_withdrawn(next.claim));
+        let limit = next.as_ref().and_then(|next| next.task_timeout);
+        self.process.look_at = limit.map(|limit| Instant::now() + limit);
+        self.state = next.map_or(State::Idle, |next| State::Running(next, None));
     }
 
     /// The outcome of the running batch, and whether to replace the worker.
@@ -119,18 +161,18 @@ impl Life {
             return None;
         }
         let pid = self.process.pid;
-        let State::Running(running) = std::mem::replace(&mut self.state, State::Idle) else {
+        let State::Running(running, next) = std::mem::replace(&mut self.state, State::Idle) else {
             self.kill(Intent::LinkLost);
             return None;
         };
         self.process.outputs.drain();
-        self.process.look_at = None;
         let outputs = &self.process.outputs;
         let Some((outcome, memory_bytes)) = running.answered(pid, frame, outputs) else {
-            self.state = State::Running(running);
+            self.state = State::Running(running, next);
             self.kill(Intent::LinkLost);
             return None;
         };
+        self.go_on(next);
         Some((outcome, self.history.batch_ended(memory_bytes, options)))
     }
 
@@ -138,7 +180,7 @@ impl Life {
         self.state = State::Leaving;
         self.process.look_at = Some(Instant::now() + LEAVE);
         // A write that fails means a dead worker, which its exit shows.
-        write_frame::<_, _, &[u8]>(&mut self.process.writer, &ToWorker::Retire, &[]).await.ok();
+        write_frame::<_, _, &[u8]>(&mut self.process.line, &ToWorker::Retire, &[]).await.ok();
     }
 
     fn time_to_look(&mut self) {
@@ -149,7 +191,7 @@ impl Life {
             return;
         }
         let limit = match &self.state {
-            State::Running(running) => running.task_timeout,
+            State::Running(running, _) => running.task_timeout,
             State::Leaving => return self.kill(Intent::Overstayed),
             State::Idle => None,
         };
@@ -158,6 +200,7 @@ impl Life {
             Look::Again(left) => self.process.look_at = Some(Instant::now() + left),
             Look::Expired => {
                 self.intent = Some(Intent::Stop(StopReason::TimeLimit));
+                self.withdraw_next();
                 self.process.ask_for_stacks();
                 self.process.look_at = Some(Instant::now() + LAST_WORDS);
             }
@@ -165,12 +208,20 @@ impl Life {
     }
 
     fn kill(&mut self, intent: Intent) {
+        self.withdraw_next();
         self.intent.get_or_insert(intent);
         self.process.kill();
     }
 
+    /// A batch that is not to blame must not die with the worker.
+    fn withdraw_next(&self) {
+        if let State::Running(_, Some(next)) = &self.state {
+            self.process.progress.withdraw(next.claim);
+        }
+    }
+
     /// The line broke: the worker is dead, or soon will be.
-    async fn line_ended(mut self, error: &LinkError) -> Option<Box<BatchOutcome>> {
+    async fn line_ended(mut self, error: &LinkError) -> Remains {
         let patience = if matches!(self.state, State::Leaving) { LEAVE } else { SETTLE };
         let exit = if let Ok(exit) = timeout(patience, self.process.end()).await {
             exit
@@ -179,26 +230,48 @@ impl Life {
             self.kill(Intent::LinkLost);
             self.process.end().await
         };
-        self.lost(exit)
+        self.remains(exit, [None, None])
     }
 
-    /// The process is gone; its last answer may still be in the socket.
-    async fn ended(mut self, exit: Exit) -> Option<Box<BatchOutcome>> {
+    /// The process is gone; its last answers may still be in the socket.
+    async fn ended(mut self, exit: Exit, options: &PoolOptions) -> Remains {
         self.process.outputs.drain();
-        if matches!(self.state, State::Running(_)) && self.intent.is_none() {
-            let answer = timeout(SETTLE, self.process.frame()).await;
-            if let (Ok(Ok(frame)), State::Running(running)) = (answer, &self.state) {
-                let Process { pid, outputs, .. } = &self.process;
-                if let Some((outcome, _)) = running.answered(*pid, frame, outputs) {
-                    return Some(Box::new(outcome));
-                }
-            }
+        let mut answered = [None, None];
+        for answer in &mut answered {
+            *answer = self.last_answer(options).await.map(Box::new);
         }
-        self.lost(exit)
+        self.remains(exit, answered)
     }
 
-    fn lost(self, exit: Exit) -> Option<Box<BatchOutcome>> {
-        let State::Running(running) = self.state else { return None };
+    async fn last_answer(&mut self, options: &PoolOptions) -> Option<BatchOutcome> {
+        let State::Running(running, _) = &self.state else { return None };
+        if self.intent.is_some() || !self.has_begun(running) {
+            return None;
+        }
+        let frame = timeout(SETTLE, self.process.frame()).await.ok()?.ok()?;
+        self.answered(frame, options).map(|(outcome, _)| outcome)
+    }
+
+    /// False for a prefetched batch that the dead worker had not claimed; and
+    /// now it never will.
+    fn has_begun(&self, running: &Running) -> bool {
+        running.claim == 0 || !self.process.progress.withdraw(running.claim)
+    }
+
+    /// What the dead worker had begun fails; the rest is given back.
+    fn remains(mut self, exit: Exit, answered: [Option<Box<BatchOutcome>>; 2]) -> Remains {
+        let (now, next) = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Running(running, next) => (Some(running), next),
+            State::Idle | State::Leaving => (None, None),
+        };
+        let given = [now, next].map(|given| given.filter(|given| self.has_begun(given)));
+        let lost = given.into_iter().flatten().map(|given| Box::new(self.lost(&given, exit)));
+        let mut ended = answered.into_iter().flatten().chain(lost);
+        let ended = [ended.next(), ended.next()];
+        Remains { ended, orders: self.process.unheard() }
+    }
+
+    fn lost(&self, running: &Running, exit: Exit) -> BatchOutcome {
         let pid: Pid = self.process.pid;
         let failure: Failure = explain(Death {
             pid,
@@ -209,6 +282,6 @@ impl Life {
             task_timeout: running.task_timeout,
             stderr_tail: self.process.outputs.stderr_tail(),
         });
-        Some(Box::new(running.lost(Some(pid), failure)))
+        running.lost(Some(pid), failure)
     }
 }

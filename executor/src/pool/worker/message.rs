@@ -1,5 +1,6 @@
 //! What may be said to a worker's task, and what it says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, Pid, WorkerId};
-use crate::pool::{Reaper, Zygote};
+use crate::pool::{ProgressPage, Reaper, Zygote};
 use crate::scheduler::StopReason;
 use crate::settings::PoolOptions;
 
@@ -45,14 +46,19 @@ pub(crate) struct Assignment {
     pub(crate) nesting_level: u32,
     pub(crate) task_timeout: Option<Duration>,
     pub(crate) queued_at: Monotonic,
+    /// 0: for an idle worker. Otherwise prefetched, see
+    /// [`RunBatch`](clutch_worker_link::RunBatch).
+    pub(crate) claim: u64,
     pub(crate) payload: Vec<Bytes>,
 }
 
 /// What a worker's task can be told.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Run a batch; only when idle.
+    /// Run a batch: when idle, or prefetched when busy with one.
     Run(Box<Assignment>),
+    /// Forget a prefetched batch: the progress page says it was taken back.
+    Withdrawn(BatchId),
     /// Die.
     Stop(StopReason),
     /// Leave in peace; only when idle.
@@ -66,13 +72,16 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Gives an order. A worker is given at most one batch, one stop and one
-    /// retirement at a time, so there is always room; an order to a worker that
-    /// is gone is moot, since its exit is already on the way.
-    pub(crate) fn order(&self, order: Order) {
-        if let Err(error) = self.orders.try_send(order) {
+    /// Gives an order. A worker is given at most two batches, one withdrawal,
+    /// one stop and one retirement at a time, so there is always room.
+    ///
+    /// # Errors
+    /// The order, when the worker is gone. Its exit is already on the way.
+    pub(crate) fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.try_send(order).map_err(|error| {
             tracing::debug!(%error, "order to a worker that is gone");
-        }
+            error.into_inner()
+        })
     }
 }
 
@@ -80,13 +89,22 @@ impl WorkerHandle {
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
     /// The process exists.
-    Forked { worker: WorkerId, pid: Pid },
+    Forked { worker: WorkerId, pid: Pid, progress: Arc<ProgressPage> },
     /// It is set up.
     Ready { worker: WorkerId },
     /// Its batch ended, and it lives on.
     Ended { worker: WorkerId, outcome: Box<BatchOutcome>, recycle: bool },
-    /// It is gone, perhaps with a batch.
-    Exited { worker: WorkerId, lost: Option<Box<BatchOutcome>>, start_failure: Option<Failure> },
+    /// It is gone.
+    Exited { worker: WorkerId, remains: Remains, start_failure: Option<Failure> },
+}
+
+/// What a worker leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// Batches that ended with it: it was answered last, or it had begun.
+    pub(crate) ended: [Option<Box<BatchOutcome>>; 2],
+    /// What it was told and never heard.
+    pub(crate) orders: Vec<Order>,
 }
 
 /// How a batch ended.
@@ -112,6 +130,14 @@ pub(crate) struct Timings {
     pub(crate) pickled_at: Monotonic,
     pub(crate) ended_at: Monotonic,
     pub(crate) task_nanoseconds: Vec<u64>,
+}
+
+impl Timings {
+    /// How long the worker was at it, as far as it said.
+    pub(crate) fn ran(&self) -> Duration {
+        let end = self.unpickled_at.max(self.ran_at).max(self.pickled_at);
+        end.since(self.received_at)
+    }
 }
 
 /// What a batch used.

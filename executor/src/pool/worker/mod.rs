@@ -5,6 +5,7 @@ mod message;
 mod outcome;
 mod output;
 mod process;
+mod reader;
 mod start;
 
 pub(crate) use message::{

@@ -19,11 +19,13 @@ pub(super) struct Running {
     pub(super) task_timeout: Option<Duration>,
     pub(super) queued_at: Monotonic,
     pub(super) assigned_at: Monotonic,
+    /// As in [`Assignment`](super::message::Assignment).
+    pub(super) claim: u64,
 }
 
 impl Running {
     /// The outcome that an answer tells, and the worker's own memory then, in
-    /// bytes; `None` when it is not an answer to a batch.
+    /// bytes; `None` when it is not the answer to this batch.
     pub(super) fn answered(
         &self,
         pid: Pid,
@@ -37,6 +39,9 @@ impl Running {
             }
             FromWorker::Ready | FromWorker::SetupFailed(_) => return None,
         };
+        if report.batch != self.batch.batch {
+            return None;
+        }
         let memory_bytes = report.memory_bytes;
         Some((self.reported(pid, report, result), memory_bytes))
     }

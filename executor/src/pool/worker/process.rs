@@ -1,18 +1,20 @@
 //! A worker process as the agent holds it: its line, pipes, progress page and
 //! end, and the orders that wait for it.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::sync::Arc;
 
-use clutch_worker_link::{Frame, FromWorker, LinkError, read_frame};
+use clutch_worker_link::{Frame, FromWorker, LinkError};
 use rustix::process::{Signal, pidfd_send_signal};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::message::Order;
 use super::output::Outputs;
+use super::reader::Reader;
 use crate::identifiers::Pid;
 use crate::pool::progress::ProgressPage;
 use crate::pool::reaper::Exit;
@@ -20,45 +22,19 @@ use crate::pool::reaper::Exit;
 /// Everything the agent holds of a worker.
 pub(super) struct Process {
     pub(super) pid: Pid,
-    pub(super) writer: OwnedWriteHalf,
+    pub(super) line: UnixStream,
     pub(super) reader: Reader,
     pub(super) outputs: Outputs,
     /// `None`: it was gone before it could be opened.
     pub(super) pidfd: Option<OwnedFd>,
     pub(super) exit: oneshot::Receiver<Exit>,
-    pub(super) progress: ProgressPage,
+    pub(super) progress: Arc<ProgressPage>,
     pub(super) orders: mpsc::Receiver<Order>,
+    /// Orders that came while another one was carried out; no more than the
+    /// channel holds.
+    pub(super) deferred: VecDeque<Order>,
     /// When to look at it next.
     pub(super) look_at: Option<Instant>,
-}
-
-/// Reads frames; a read that was begun goes on at the next call.
-pub(super) struct Reader {
-    reading: Pin<Box<dyn Future<Output = Read> + Send>>,
-    max_payload: u64,
-}
-
-type Read = (OwnedReadHalf, Result<Frame<FromWorker>, LinkError>);
-
-impl Reader {
-    pub(super) fn new(half: OwnedReadHalf, max_payload: u64) -> Self {
-        Self { reading: Box::pin(read_one(half, max_payload)), max_payload }
-    }
-
-    /// The next frame.
-    ///
-    /// # Cancel safety
-    /// Cancel safe.
-    async fn next(&mut self) -> Result<Frame<FromWorker>, LinkError> {
-        let (half, result) = (&mut self.reading).await;
-        self.reading = Box::pin(read_one(half, self.max_payload));
-        result
-    }
-}
-
-async fn read_one(mut half: OwnedReadHalf, max_payload: u64) -> Read {
-    let result = read_frame(&mut half, max_payload).await;
-    (half, result)
 }
 
 /// What can happen to a worker.
@@ -75,8 +51,8 @@ impl Process {
     pub(super) async fn next(&mut self) -> Happening {
         tokio::select! {
             biased;
-            frame = self.reader.next() => Happening::Frame(frame.map(Box::new)),
-            order = self.orders.recv() => Happening::Order(order),
+            frame = self.reader.next(&self.line) => Happening::Frame(frame.map(Box::new)),
+            order = next_order(&mut self.deferred, &mut self.orders) => Happening::Order(order),
             exit = &mut self.exit => Happening::Exited(known(exit)),
             () = look_time(self.look_at) => Happening::TimeToLook,
             never = self.outputs.forward() => match never {},
@@ -85,7 +61,17 @@ impl Process {
 
     /// The next frame.
     pub(super) async fn frame(&mut self) -> Result<Frame<FromWorker>, LinkError> {
-        self.reader.next().await
+        self.reader.next(&self.line).await
+    }
+
+    /// What it was told and has not heard. It is told nothing more.
+    pub(super) fn unheard(&mut self) -> Vec<Order> {
+        self.orders.close();
+        let mut unheard = Vec::from(std::mem::take(&mut self.deferred));
+        while let Ok(order) = self.orders.try_recv() {
+            unheard.push(order);
+        }
+        unheard
     }
 
     /// Waits for the end; forwards what is printed meanwhile.
@@ -117,6 +103,17 @@ pub(super) fn signal(pidfd: Option<&OwnedFd>, signal: Signal) {
     {
         tracing::debug!(%error, "signal to a worker that is gone");
     }
+}
+
+/// The next order; `None` when the dispatcher is gone.
+///
+/// # Cancel safety
+/// Cancel safe.
+async fn next_order(
+    deferred: &mut VecDeque<Order>,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Option<Order> {
+    if let Some(order) = deferred.pop_front() { Some(order) } else { orders.recv().await }
 }
 
 const fn never_ends<T>(never: Infallible) -> T {

@@ -1,8 +1,10 @@
 //! From a request to a set-up worker.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 
 use clutch_worker_link::{FromWorker, ToWorker, write_frame};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -10,16 +12,17 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::life::Life;
-use super::message::{Order, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart};
+use super::message::{Order, Remains, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart};
 use super::outcome;
 use super::output::Outputs;
-use super::process::{Happening, Process, Reader};
+use super::process::{Happening, Process};
+use super::reader::Reader;
 use crate::failure::{Failure, Kind};
 use crate::pool::exit::ended;
 use crate::pool::progress::ProgressPage;
 
-/// Orders that may wait: a batch, a stop and a retirement.
-const MAX_ORDERS: usize = 4;
+/// Orders that may wait: two batches, a withdrawal, a stop and a retirement.
+const MAX_ORDERS: usize = 8;
 
 /// Starts a worker. It reports `Forked`, `Ready`, and at last `Exited`; or only
 /// `Exited`, with the reason.
@@ -28,15 +31,15 @@ pub(crate) fn start_worker(start: WorkerStart) -> WorkerHandle {
     tokio::spawn(async move {
         let worker = start.id;
         let events = start.events.clone();
-        let (lost, start_failure) = match started(&start, receiver).await {
+        let (remains, start_failure) = match started(&start, receiver).await {
             Ok(process) => {
                 events.send(WorkerEvent::Ready { worker }).await.ok();
                 (Life::new(process).live(worker, &events, &start.options).await, None)
             }
-            Err(failure) => (None, Some(failure)),
+            Err(failure) => (Remains::default(), Some(failure)),
         };
         // The dispatcher outlives every worker but at the agent's end.
-        events.send(WorkerEvent::Exited { worker, lost, start_failure }).await.ok();
+        events.send(WorkerEvent::Exited { worker, remains, start_failure }).await.ok();
     });
     WorkerHandle { orders }
 }
@@ -74,18 +77,24 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
     // `None`: it is dead already, and the exit says so.
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     ours.set_nonblocking(true).map_err(failed)?;
-    let (reader, writer) = UnixStream::from_std(ours).map_err(failed)?.into_split();
+    let line = UnixStream::from_std(ours).map_err(failed)?;
+    let progress = Arc::new(progress);
     let outputs = Outputs::new(stdout.into(), stderr.into(), start.output.clone(), pid);
-    start.events.send(WorkerEvent::Forked { worker: start.id, pid }).await.ok();
+    start
+        .events
+        .send(WorkerEvent::Forked { worker: start.id, pid, progress: Arc::clone(&progress) })
+        .await
+        .ok();
     Ok(Process {
         pid,
-        writer,
-        reader: Reader::new(reader, start.options.max_batch_bytes),
+        line,
+        reader: Reader::new(start.options.max_batch_bytes),
         outputs: outputs.map_err(failed)?,
         pidfd,
         exit,
         progress,
         orders,
+        deferred: VecDeque::new(),
         look_at: None,
     })
 }
@@ -94,7 +103,7 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
 async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
     let message = ToWorker::Setup { variables: setup.variables, threads: setup.threads };
     // A write that fails means a dead worker, which the first answer shows.
-    write_frame(&mut process.writer, &message, &[setup.payload]).await.ok();
+    write_frame(&mut process.line, &message, &[setup.payload]).await.ok();
     let failed = |kind, why: String| Some(Failure::new(kind, why));
     let pid = process.pid;
     loop {
@@ -121,7 +130,8 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
                 let why = format!("worker {pid} lost its line while it was set up: {error}");
                 return failed(Kind::WorkerStartFailed, why);
             }
-            Happening::Order(Some(Order::Run(_) | Order::Retire)) | Happening::TimeToLook => {}
+            Happening::Order(Some(Order::Run(_) | Order::Withdrawn(_) | Order::Retire))
+            | Happening::TimeToLook => {}
         }
     }
 }
