@@ -8,7 +8,6 @@ use clutch_executor::identifiers::{BatchId, CallId, ProfileId, SessionId, Worker
 use clutch_executor::scheduler::{Action, Event, Options, Scheduler};
 
 const SLOTS: usize = 2;
-const MAX_SLOTS: usize = 3;
 const MAX_WORKERS: usize = 5;
 const WORKER_MAX_BATCHES: u64 = 20;
 
@@ -290,7 +289,7 @@ fn happen(world: &mut World, dice: &mut Dice, number: u64) {
                     world.finished(worker, batch, dice.roll(9) == 0, dice.roll(3));
                 }
                 Doing::Nothing | Doing::Leaving | Doing::Dying(_) => {
-                    world.worker_ends(worker, true)
+                    world.worker_ends(worker, true);
                 }
             }
         }

@@ -216,9 +216,10 @@ impl Dispatcher {
             }
             WorkerEvent::Exited { worker, remains, start_failure } => {
                 let ended = remains.ended.map(|outcome| {
-                    let batch = outcome.as_ref().map(|outcome| outcome.batch);
-                    outcome.into_iter().for_each(|outcome| self.deliver(*outcome));
-                    batch
+                    let outcome = outcome?;
+                    let batch = outcome.batch;
+                    self.deliver(*outcome);
+                    Some(batch)
                 });
                 for order in remains.orders {
                     self.registry.put_back(order);
