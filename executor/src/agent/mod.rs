@@ -31,7 +31,9 @@ pub fn run(raw: RawSettings) -> Ending {
             return error.ending();
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = threads(built.settings.pool.max_slots, built.settings.pool.cores);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&error);
@@ -45,4 +47,26 @@ pub fn run(raw: RawSettings) -> Ending {
     // What still runs dies with this process.
     runtime.shutdown_background();
     ending
+}
+
+/// Slots that one thread of ours serves. A thread hands out some 50,000 short
+/// batches in a second, and a second one costs more than it brings: each batch
+/// then passes from one to the other, with a wake-up each time.
+const SLOTS_PER_THREAD: usize = 8;
+
+fn threads(slots: usize, cores: usize) -> usize {
+    slots.div_ceil(SLOTS_PER_THREAD).clamp(1, cores.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_agents_have_one_thread_and_large_ones_no_more_than_cores() {
+        assert_eq!(
+            [(1, 64), (8, 64), (9, 64), (64, 4), (64, 0)].map(|(s, c)| threads(s, c)),
+            [1, 1, 2, 4, 1]
+        );
+    }
 }
