@@ -32,6 +32,8 @@ pub(crate) struct TaskLine {
 /// it; then it was read all the same, and the line goes on.
 pub(crate) struct Order<'py> {
     pub(crate) message: ToWorker,
+    /// It had been read before, with the one before it.
+    pub(crate) at_once: bool,
     pub(crate) payload: PyResult<Bound<'py, PyBytes>>,
 }
 
@@ -48,7 +50,8 @@ impl TaskLine {
 
     /// Waits for the next frame, letting other Python threads run.
     pub(crate) fn receive<'py>(&mut self, py: Python<'py>) -> Result<Order<'py>, LinkError> {
-        if self.begin == self.end && self.fill(py)? == 0 {
+        let at_once = self.begin < self.end;
+        if !at_once && self.fill(py)? == 0 {
             return Err(LinkError::Closed);
         }
         let mut prefix = [0; PREFIX_BYTES];
@@ -57,7 +60,7 @@ impl TaskLine {
         let mut header = vec![0; prefix.header];
         self.read(py, as_uninit(&mut header))?;
         let message = decode_header(&header)?;
-        Ok(Order { message, payload: self.payload(py, prefix.payload)? })
+        Ok(Order { message, at_once, payload: self.payload(py, prefix.payload)? })
     }
 
     /// Sends a frame, letting other Python threads run.

@@ -11,6 +11,8 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     at_start: Reading,
+    /// When the last batch ended; `None`: much may have happened since.
+    at_end: Option<Reading>,
     memory_bytes: u64,
     memory_read_at: Option<Instant>,
 }
@@ -23,14 +25,22 @@ struct Reading {
 }
 
 impl Meter {
-    /// A batch begins.
-    pub(crate) fn start(&mut self) {
-        self.at_start = Reading::take();
+    /// A batch begins; `at_once` when the one before it has just ended, so that
+    /// nothing can have been used in between.
+    pub(crate) fn start(&mut self, at_once: bool) {
+        let at_end = self.at_end.take().filter(|_| at_once);
+        self.at_start = at_end.unwrap_or_else(Reading::take);
+    }
+
+    /// A batch was skipped, perhaps after a wait.
+    pub(crate) fn skip(&mut self) {
+        self.at_end = None;
     }
 
     /// The batch is over: enters what it used.
     pub(crate) fn finish(&mut self, report: &mut BatchReport) {
         let (begin, end) = (self.at_start, Reading::take());
+        self.at_end = Some(end);
         report.user_nanoseconds = end.user_nanoseconds.saturating_sub(begin.user_nanoseconds);
         report.system_nanoseconds = end.system_nanoseconds.saturating_sub(begin.system_nanoseconds);
         report.peak_memory_bytes = end.peak_bytes;

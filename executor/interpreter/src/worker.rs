@@ -42,10 +42,12 @@ pub(crate) fn work(
                 return Err(PySystemExit::new_err(1));
             }
             // Taken back: another worker runs it.
-            ToWorker::Run(RunBatch { claim, .. }) if claim != 0 && !progress.claim(claim) => {}
+            ToWorker::Run(RunBatch { claim, .. }) if claim != 0 && !progress.claim(claim) => {
+                meter.skip();
+            }
             ToWorker::Run(RunBatch { batch, nesting_level, .. }) => {
                 let mut report = BatchReport { batch, received_at: now(), ..Default::default() };
-                meter.start();
+                meter.start(order.at_once);
                 let max_result_bytes = line.max_payload_bytes();
                 let batch = Batch {
                     tools,
