@@ -140,10 +140,10 @@ def test_a_short_batch_is_with_the_worker_before_the_one_before_it_has_ended():
 
 def test_an_idle_worker_takes_over_what_waits_behind_a_long_batch(gate):
     with conversation("--slots", "2") as driver:
-        # Both workers are there.
-        driver.submit(*[(tasks.pid_after, 0.05)] * 2)
-        for batch in driver.submit(*[(tasks.double, 1)] * SHORT_BATCHES * 2):
-            driver.value(batch)
+        # Both workers are there and idle, and the call is short again.
+        for calls in ([(tasks.pid_after, 0.05)] * 2, [(tasks.double, 1)] * SHORT_BATCHES * 2):
+            for batch in driver.submit(*calls):
+                driver.value(batch)
         # The third is behind the first, which waits for it.
         long, _, opens = driver.submit(
             (tasks.wait_for, gate, "long"), (tasks.double, 1), (tasks.open_gate, gate)

@@ -44,6 +44,9 @@ impl Scheduler {
             Event::Drain => self.drain(&mut actions),
             Event::StopAll => self.stop_all(&mut actions),
         }
+        if self.free_slots() > 0 {
+            self.withdraw_overdue(now, &mut actions);
+        }
         self.fill(now, &mut actions);
         self.use_free_slot(&mut actions);
         self.prefetch(now, &mut actions);
