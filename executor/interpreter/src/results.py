@@ -1,0 +1,147 @@
+"""Results as pickles, with large buffers beside them.
+
+Runs inside the interpreter host, once for each environment.
+"""
+
+# ruff: noqa: ANN401  (what users pass may be anything)
+
+import copyreg
+import io
+import os
+import pickle
+import sys
+from collections import ChainMap
+from typing import Any
+
+# The highest protocol that every supported Python reads.
+PROTOCOL = 5
+# A buffer of this many bytes or more stays outside of the pickle. Smaller ones
+# cost less inside.
+OUTSIDE_BYTES = 256 << 10
+
+# What becomes of arrays, by their type; empty until NumPy has been imported.
+_array_reducers: dict[type, Any] = {}
+
+
+class _Writable:
+    """Says that another array's memory may be written to, and keeps it alive."""
+
+    __slots__ = ("__array_interface__", "_owner")
+
+    def __init__(self, owner: Any, address: int, length: int) -> None:
+        self._owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (length,),
+            "data": (address, False),
+        }
+
+
+def _reducer(numpy: Any) -> Any:
+    """Make the function that says how an array is pickled."""
+    ndarray, asarray, ascontiguousarray = numpy.ndarray, numpy.asarray, numpy.ascontiguousarray
+    frombuffer, uint8 = numpy.frombuffer, numpy.uint8
+
+    def reduce(array: Any) -> Any:
+        if type(array) is not ndarray:
+            # A `memmap`: its file may mean nothing to the driver, its content does.
+            array = asarray(array)
+        writeable = array.flags.writeable
+        small = array.nbytes < OUTSIDE_BYTES
+        if small and not writeable:
+            array = array.copy("K")
+        reduction = array.__reduce_ex__(PROTOCOL)
+        if small:
+            return reduction
+        if type(reduction[1][0]) is not pickle.PickleBuffer:
+            if array.dtype.hasobject:
+                return reduction
+            # Its elements do not lie in a row.
+            array = ascontiguousarray(array)
+            reduction = array.__reduce_ex__(PROTOCOL)
+            writeable = array.flags.writeable
+        if writeable or type(reduction[1][0]) is not pickle.PickleBuffer:
+            return reduction
+        # The driver may write to what it gets, as to any result. Nobody writes here.
+        function, (buffer, *others), *rest = reduction
+        content = frombuffer(buffer.raw(), uint8)
+        address = content.__array_interface__["data"][0]
+        view = asarray(_Writable(content, address, content.nbytes))
+        return function, (pickle.PickleBuffer(view), *others), *rest
+
+    return reduce
+
+
+def _with_arrays() -> bool:
+    """Return whether there can be arrays, and learn how to pickle them."""
+    if _array_reducers:
+        return True
+    numpy: Any = sys.modules.get("numpy")
+    if not hasattr(numpy, "memmap"):
+        return False
+    reduce = _reducer(numpy)
+    _array_reducers.update({numpy.ndarray: reduce, numpy.memmap: reduce})
+    return True
+
+
+def cloud_pickler(module: Any) -> Any:
+    """Make a cloudpickle pickler that treats arrays as results."""
+    base = module.CloudPickler
+    tables = {"dispatch_table": ChainMap(_array_reducers, base.dispatch_table)}
+    return type("CloudPickler", (base,), tables)
+
+
+class _Outside:
+    """The buffers that stay outside of a pickle."""
+
+    __slots__ = ("views",)
+
+    def __init__(self) -> None:
+        self.views: list[memoryview] = []
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Return whether the buffer goes into the pickle."""
+        view = buffer.raw()
+        if view.nbytes < OUTSIDE_BYTES:
+            return True
+        self.views.append(view)
+        return False
+
+
+def dump(value: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickle by what the driver can import."""
+    outside = _Outside()
+    if not _with_arrays():
+        pickled = pickle.dumps(value, PROTOCOL, buffer_callback=outside)
+        return pickled, outside.views
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=outside)
+    # A plain dictionary, made anew: a task may import what registers its types.
+    pickler.dispatch_table = copyreg.dispatch_table | _array_reducers
+    pickler.dump(value)
+    return file.getvalue(), outside.views
+
+
+def dump_by_value(pickler: Any, value: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickle with a `cloud_pickler`, by value where the driver cannot import."""
+    _with_arrays()
+    outside = _Outside()
+    file = io.BytesIO()
+    pickler(file, PROTOCOL, buffer_callback=outside).dump(value)
+    return file.getvalue(), outside.views
+
+
+def write(descriptor: int, views: list[memoryview], alignment: int) -> list[int]:
+    """Write buffers to a file, each at the next multiple of `alignment`; return lengths."""
+    at = 0
+    lengths = []
+    for view in views:
+        at += -at % alignment
+        left = view
+        while left.nbytes:
+            written = os.pwrite(descriptor, left, at)
+            left = left[written:]
+            at += written
+        lengths.append(view.nbytes)
+    return lengths
