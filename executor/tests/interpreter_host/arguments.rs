@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use clutch_worker_link::{Access, MappedBlob, Phase, RunBatch, ToWorker, send_with_descriptors};
 
 use crate::blobs::{content, pickled, sealed, uses, writable};
-use crate::harness::{Worker, Zygote};
+use crate::harness::Zygote;
 
 /// Three 8-byte integers, all zero.
 const ZEROS: &str = "array(0, np.dtype('i8'), (3,), 'C')";
@@ -36,19 +36,19 @@ fn an_array_is_a_memmap_of_its_blob() {
 fn a_large_array_costs_a_worker_no_memory_and_leaves_with_its_blob() {
     const BYTES: usize = 200 << 20;
     let mut worker = Zygote::start("numpy").worker();
-    let before = (anonymous_bytes(&worker), descriptors(&worker));
+    let before = (worker.anonymous_bytes(), worker.open_descriptors());
     worker.map(77, &vec![1; BYTES]);
     let task =
         format!("[(lambda a: int(a.sum()), (array(0, np.dtype('u1'), ({BYTES},), 'C'),), {{}})]");
     assert_eq!(worker.run_arrays(&task, uses(&[77], Access::Read)), format!("[{BYTES}]"));
-    let grown = anonymous_bytes(&worker).saturating_sub(before.0);
+    let grown = worker.anonymous_bytes().saturating_sub(before.0);
     assert!(grown < 20 << 20, "grew by {grown} bytes");
-    assert_eq!(blob_maps(&worker), 1);
+    assert_eq!(worker.blob_maps(), 1);
 
     worker.send(&ToWorker::Forget(vec![77]), &[]);
     // An answer shows that the worker has come so far.
     assert_eq!(worker.text("'alive'"), "alive");
-    assert_eq!((blob_maps(&worker), descriptors(&worker)), (0, before.1));
+    assert_eq!((worker.blob_maps(), worker.open_descriptors()), (0, before.1));
 }
 
 #[test]
@@ -174,23 +174,4 @@ fn descriptors_that_no_message_announced_end_the_worker() {
         assert_eq!(code, Some(1));
         assert!(stderr.contains(expected), "{stderr}");
     }
-}
-
-fn proc_file(worker: &Worker, name: &str) -> String {
-    std::fs::read_to_string(format!("/proc/{}/{name}", worker.pid.as_raw_nonzero())).unwrap()
-}
-
-/// Memory that is the worker's own, or was before it was forked.
-fn anonymous_bytes(worker: &Worker) -> u64 {
-    let rollup = proc_file(worker, "smaps_rollup");
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-}
-
-fn blob_maps(worker: &Worker) -> usize {
-    proc_file(worker, "maps").matches("memfd:test-blob").count()
-}
-
-fn descriptors(worker: &Worker) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", worker.pid.as_raw_nonzero())).unwrap().count()
 }

@@ -145,6 +145,40 @@ impl Worker {
         }
     }
 
+    /// Runs a function that takes nothing.
+    pub(crate) fn run_function(
+        &mut self,
+        function: &str,
+        run: RunBatch,
+    ) -> Result<Done, FailureReport> {
+        // A batch without blobs does not begin with their number.
+        self.run_pickle(run, &pickled(&format!("[({function}, (), {{}})]"), 0).data[4..])
+    }
+
+    pub(crate) fn results_of(&mut self, function: &str, run: RunBatch) -> Done {
+        self.run_function(function, run).unwrap()
+    }
+
+    /// Memory that is the worker's own, or was its zygote's.
+    pub(crate) fn anonymous_bytes(&self) -> u64 {
+        let rollup = self.proc_file("smaps_rollup");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// How many maps of blobs it has.
+    pub(crate) fn blob_maps(&self) -> usize {
+        self.proc_file("maps").matches("memfd:test-blob").count()
+    }
+
+    pub(crate) fn open_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid.as_raw_nonzero())).unwrap().count()
+    }
+
+    fn proc_file(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.pid.as_raw_nonzero())).unwrap()
+    }
+
     /// Runs tasks with arrays; each array is one of the blobs.
     pub(crate) fn run_arrays(&mut self, tasks: &str, buffers: Vec<BufferUse>) -> String {
         let arrays = buffers.len().try_into().unwrap();

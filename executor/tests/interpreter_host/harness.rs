@@ -219,7 +219,7 @@ fn receive_first_bytes(line: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     bytes.truncate(received.bytes);
     let descriptors = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     });
     (bytes, descriptors.flatten().collect())
 }

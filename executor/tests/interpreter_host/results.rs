@@ -3,20 +3,14 @@
 use clutch_worker_link::{Access, Phase, RunBatch};
 use rustix::fs::SealFlags;
 
-use crate::blobs::{Done, content, pickled, uses};
-use crate::harness::{Worker, Zygote};
-
-/// Runs a function without arguments.
-fn results(worker: &mut Worker, function: &str, run: RunBatch) -> Done {
-    let tasks = format!("[({function}, (), {{}})]");
-    worker.run_pickle(run, &pickled(&tasks, 0).data[4..]).unwrap()
-}
+use crate::blobs::{content, pickled, uses};
+use crate::harness::Zygote;
 
 #[test]
 fn large_buffers_travel_beside_the_pickle() {
     let mut worker = Zygote::start("").worker();
     let function = "lambda: (np.arange(300001, dtype='u1'), np.full((600, 600), 2.), np.arange(9))";
-    let done = results(&mut worker, function, RunBatch::default());
+    let done = worker.results_of(function, RunBatch::default());
     assert_eq!(done.lengths, [300_001, 2_880_000]);
     assert!(done.pickle.len() < 1000, "{}", done.pickle.len());
     let seals = rustix::fs::fcntl_get_seals(done.file.as_ref().unwrap()).unwrap();
@@ -36,7 +30,7 @@ fn large_buffers_travel_beside_the_pickle() {
 fn small_buffers_travel_inside() {
     let mut worker = Zygote::start("numpy").worker();
     for function in ["lambda: np.zeros(32767)", "lambda: [1, 2.5, 'text', None]", "lambda: 7"] {
-        let done = results(&mut worker, function, RunBatch::default());
+        let done = worker.results_of(function, RunBatch::default());
         assert!(done.lengths.is_empty() && done.file.is_none(), "{function}");
     }
 }
@@ -74,7 +68,7 @@ fn arrays_of_objects_and_of_nothing_arrive() {
     let mut worker = Zygote::start("numpy").worker();
     let function = "lambda: [np.array([1, 'two', None] * 40000, dtype=object).reshape(2, -1).T, \
                     np.broadcast_to(np.zeros(0), (3, 0)), np.zeros(50000, 'i2,f8')[::2]]";
-    let done = results(&mut worker, function, RunBatch::default());
+    let done = worker.results_of(function, RunBatch::default());
     let told = done.evaluate("[(a.shape, a.dtype.str, a.flags.writeable) for a in results[0]]");
     assert_eq!(told, "[((60000, 2), '|O', True), ((3, 0), '<f8', True), ((25000,), '|V10', True)]");
 }
@@ -84,7 +78,7 @@ fn what_goes_by_value_has_large_buffers_too() {
     let mut worker = Zygote::start("numpy").worker();
     let function = "lambda: (lambda a: lambda: (a.shape, a.flags.writeable, float(a.sum())))(\
                     np.broadcast_to(np.ones(1000), (500, 1000)))";
-    let done = results(&mut worker, function, RunBatch::default());
+    let done = worker.results_of(function, RunBatch::default());
     assert_eq!(done.lengths, [4_000_000]);
     assert!(String::from_utf8_lossy(&done.pickle).contains("cloudpickle"));
     assert_eq!(done.evaluate("results[0]()"), "((500, 1000), True, 500000.0)");
@@ -95,7 +89,7 @@ fn types_that_a_task_registers_are_pickled_as_it_says() {
     let mut worker = Zygote::start("numpy").worker();
     let function = "lambda: __import__('copyreg').pickle(slice, lambda s: (str, ('mine',))) \
                     or [slice(1), np.zeros(40000)]";
-    let done = results(&mut worker, function, RunBatch::default());
+    let done = worker.results_of(function, RunBatch::default());
     assert_eq!(done.evaluate("results[0][0]"), "mine");
 }
 
@@ -105,7 +99,7 @@ fn large_buffers_go_to_a_directory_when_one_is_named() {
     let path = directory.path().to_str().unwrap().to_owned();
     let mut worker = Zygote::start("numpy").worker();
     let run = RunBatch { spill_directory: path.clone(), ..RunBatch::default() };
-    let done = results(&mut worker, "lambda: np.ones(100000)", run.clone());
+    let done = worker.results_of("lambda: np.ones(100000)", run.clone());
     assert_eq!(done.evaluate("results[0].sum()"), "100000.0");
     let status = rustix::fs::fstat(done.file.as_ref().unwrap()).unwrap();
     let of_directory = rustix::fs::stat(directory.path()).unwrap();
@@ -126,8 +120,7 @@ fn buffers_that_cannot_be_written_fail_their_batch_only() {
         ("", "lambda: np.ones(100000)", "File too large"),
     ] {
         let run = RunBatch { spill_directory: directory.to_owned(), ..RunBatch::default() };
-        let tasks = format!("[({function}, (), {{}})]");
-        let failure = worker.run_pickle(run, &pickled(&tasks, 0).data[4..]).unwrap_err();
+        let failure = worker.run_function(function, run).unwrap_err();
         assert_eq!((failure.phase, failure.task_index), (Phase::TooLarge, None));
         let place = if directory.is_empty() { "shared memory" } else { directory };
         let begin = format!("the results' buffers of 800000 bytes do not fit into {place}: ");
