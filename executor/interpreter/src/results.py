@@ -18,6 +18,8 @@ PROTOCOL = 5
 # A buffer of this many bytes or more stays outside of the pickle. Smaller ones
 # cost less inside.
 OUTSIDE_BYTES = 256 << 10
+# A pickler that wrote more than this is not used again.
+KEPT_BYTES = 64 << 10
 
 # What becomes of arrays, by their type; empty until NumPy has been imported.
 _array_reducers: dict[type, Any] = {}
@@ -109,18 +111,46 @@ class _Outside:
         return False
 
 
+class _ArrayPickler:
+    """Pickles arrays as results; used again, because making one takes a microsecond."""
+
+    __slots__ = ("_file", "_outside", "_pickler")
+
+    def __init__(self) -> None:
+        self._file = io.BytesIO()
+        self._outside = _Outside()
+        self._pickler = pickle.Pickler(self._file, PROTOCOL, buffer_callback=self._outside)
+
+    def dump(self, value: Any) -> tuple[bytes, list[memoryview]]:
+        # A plain dictionary, made anew: a task may import what registers its types.
+        self._pickler.dispatch_table = copyreg.dispatch_table | _array_reducers
+        self._pickler.dump(value)
+        return self._file.getvalue(), self._outside.views
+
+    def forget(self) -> None:
+        """Get ready for the next value."""
+        self._pickler.clear_memo()
+        self._file.seek(0)
+        self._file.truncate()
+        self._outside.views = []
+
+
+# At most one, that is not in use.
+_kept: list[_ArrayPickler] = []
+
+
 def dump(value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle by what the driver can import."""
-    outside = _Outside()
     if not _with_arrays():
-        pickled = pickle.dumps(value, PROTOCOL, buffer_callback=outside)
-        return pickled, outside.views
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=outside)
-    # A plain dictionary, made anew: a task may import what registers its types.
-    pickler.dispatch_table = copyreg.dispatch_table | _array_reducers
-    pickler.dump(value)
-    return file.getvalue(), outside.views
+        outside = _Outside()
+        return pickle.dumps(value, PROTOCOL, buffer_callback=outside), outside.views
+    pickler = _kept.pop() if _kept else _ArrayPickler()
+    pickled, views = pickler.dump(value)
+    # One that failed, or that remembers much, is not kept.
+    if len(pickled) <= KEPT_BYTES:
+        pickler.forget()
+        _kept.append(pickler)
+    return pickled, views
 
 
 def dump_by_value(pickler: Any, value: Any) -> tuple[bytes, list[memoryview]]:

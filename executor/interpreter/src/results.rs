@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clutch_worker_link::{BUFFER_ALIGNMENT, Phase};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyList, PyString};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 
 use crate::clock::now;
@@ -14,6 +14,10 @@ use crate::exception::SOURCE_FILE;
 use crate::failure::Failure;
 use crate::toolbox::Toolbox;
 use crate::{exception, pickling};
+
+/// Values of a container, and containers of a result, that are looked at one by
+/// one; with more, pickling takes so long that the way does not matter.
+const PLAIN_VALUES: usize = 16;
 
 /// What `results.py` offers.
 pub(crate) struct Results {
@@ -72,7 +76,7 @@ pub(crate) fn dump<'py>(
     directory: &str,
 ) -> Result<Pickled<'py>, Failure<'py>> {
     let unpicklable = |error: PyErr| Failure::unpicklable(tools, results, &error);
-    if results.iter().all(|result| is_plain(&result)) {
+    if results.iter().all(|result| is_plain(&result, &mut { PLAIN_VALUES })) {
         let pickle = pickling::dumps(tools, results).map_err(unpicklable)?;
         return Ok(Pickled { pickle, buffers: None });
     }
@@ -85,14 +89,30 @@ pub(crate) fn dump<'py>(
     Ok(Pickled { pickle, buffers: Some(buffers) })
 }
 
-/// Whether a value has no buffers, for the price of looking at its type.
-fn is_plain(value: &Bound<'_, PyAny>) -> bool {
-    value.is_none()
+/// Whether a value surely has no buffers and no arrays, for the price of looking
+/// at types; `left` bounds how many containers are looked at.
+fn is_plain(value: &Bound<'_, PyAny>, left: &mut usize) -> bool {
+    let simple = value.is_exact_instance_of::<PyInt>()
         || value.is_exact_instance_of::<PyFloat>()
-        || value.is_exact_instance_of::<PyInt>()
-        || value.is_exact_instance_of::<PyBool>()
+        || value.is_none()
         || value.is_exact_instance_of::<PyString>()
-        || value.is_exact_instance_of::<PyBytes>()
+        || value.is_exact_instance_of::<PyBool>()
+        || value.is_exact_instance_of::<PyBytes>();
+    if simple || *left == 0 {
+        return simple;
+    }
+    *left -= 1;
+    if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+        return tuple.len() <= PLAIN_VALUES && tuple.iter().all(|item| is_plain(&item, left));
+    }
+    if let Ok(list) = value.cast_exact::<PyList>() {
+        return list.len() <= PLAIN_VALUES && list.iter().all(|item| is_plain(&item, left));
+    }
+    if let Ok(dict) = value.cast_exact::<PyDict>() {
+        return dict.len() <= PLAIN_VALUES
+            && dict.iter().all(|(key, item)| is_plain(&key, left) && is_plain(&item, left));
+    }
+    false
 }
 
 type PickleAndViews<'py> = (Bound<'py, PyBytes>, Bound<'py, PyList>);

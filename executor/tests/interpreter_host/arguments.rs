@@ -1,6 +1,6 @@
 //! Arguments that are blobs.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use clutch_worker_link::{Access, MappedBlob, Phase, RunBatch, ToWorker, send_with_descriptors};
 
@@ -135,6 +135,18 @@ fn processes_of_a_task_open_the_array_by_its_name() {
                 for c in [a, a[1:]]) == [(a.filename, [0, 1, 2]), (a.filename, [1, 2])], \
                 (array(0, np.dtype('i8'), (3,), 'C'),), {})]";
     assert_eq!(worker.run_arrays(task, uses(&[1], Access::Read)), "[True]");
+}
+
+#[test]
+fn a_descriptor_that_the_kernel_will_not_share_for_reading_is_opened_anew() {
+    let mut worker = Zygote::start("numpy").worker();
+    // Older kernels refuse those of sealed memory; every kernel refuses this.
+    let blob = sealed(&[0; 24]);
+    let path = format!("/proc/self/fd/{}", blob.as_raw_fd());
+    let to_write = std::fs::File::options().write(true).open(path).unwrap();
+    worker.map_file(1, 24, &to_write.into());
+    let tasks = format!("[(lambda a: a.tolist(), ({ZEROS},), {{}})]");
+    assert_eq!(worker.run_arrays(&tasks, uses(&[1], Access::Read)), "[[0, 0, 0]]");
 }
 
 #[test]
