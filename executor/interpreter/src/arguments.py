@@ -1,17 +1,16 @@
 """Arguments that travel beside their batch, as blobs.
 
-Runs inside the interpreter host, once for each environment. Blobs are mapped, so
-many workers share one copy.
+Runs inside the interpreter host. Blobs are mapped, so many workers share one copy.
 """
 
 # ruff: noqa: ANN401  (what users pass may be anything)
 
-import io
-import mmap
 import os
-import pickle
 import sys
 from collections.abc import Callable
+from io import BytesIO
+from mmap import ACCESS_COPY, ACCESS_READ, ACCESS_WRITE, mmap
+from pickle import Unpickler
 from typing import Any
 
 # The module whose names stand for blobs inside a pickle. It need not exist here.
@@ -30,39 +29,39 @@ class Blob:
     def __init__(self, descriptor: int, length: int) -> None:
         self.descriptor = descriptor
         self.length = length
-        self._readable: mmap.mmap | None = None
-        self._writable: mmap.mmap | None = None
+        self._readable: mmap | None = None
+        self._writable: mmap | None = None
 
-    def readable(self) -> mmap.mmap:
+    def readable(self) -> mmap:
         """Return the map that all readers of this worker share."""
         if self._readable is None:
-            self._readable = self._map(mmap.ACCESS_READ)
+            self._readable = self._map(ACCESS_READ)
         return self._readable
 
-    def writable(self) -> mmap.mmap:
+    def writable(self) -> mmap:
         """Return the map through which workers see each other's writes."""
         if self._writable is None:
-            self._writable = self._map(mmap.ACCESS_WRITE)
+            self._writable = self._map(ACCESS_WRITE)
         return self._writable
 
-    def private(self) -> mmap.mmap:
+    def private(self) -> mmap:
         """Return a new map. Nobody sees what is written to it, nor does a later batch."""
-        return self._map(mmap.ACCESS_COPY)
+        return self._map(ACCESS_COPY)
 
     def path(self) -> str:
         """Return a name under which other processes can open it, while the blob is kept."""
         return f"/proc/{os.getpid()}/fd/{self.descriptor}"
 
-    def _map(self, access: int) -> mmap.mmap:
+    def _map(self, access: int) -> mmap:
         try:
-            return mmap.mmap(self.descriptor, self.length, access=access, **UNTRACKED)
+            return mmap(self.descriptor, self.length, access=access, **UNTRACKED)
         except PermissionError:
-            if access != mmap.ACCESS_READ:
+            if access != ACCESS_READ:
                 raise
         # Before Linux 6.7 sealed memory is shared only through a descriptor that cannot write.
         descriptor = os.open(self.path(), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return mmap.mmap(descriptor, self.length, access=access, **UNTRACKED)
+            return mmap(descriptor, self.length, access=access, **UNTRACKED)
         finally:
             os.close(descriptor)
 
@@ -125,9 +124,9 @@ class References:
 
     def __init__(self, uses: list[Use]) -> None:
         self._uses = uses
-        self._maps: dict[int, mmap.mmap] = {}
+        self._maps: dict[int, mmap] = {}
 
-    def map(self, index: int) -> mmap.mmap:
+    def map(self, index: int) -> mmap:
         """Return the memory of a blob of this pickle, once for each use."""
         found = self._maps.get(index)
         if found is None:
@@ -166,7 +165,7 @@ class References:
         return self._uses[index]
 
 
-class TaskUnpickler(pickle.Unpickler):
+class TaskUnpickler(Unpickler):
     """Unpickles what refers to blobs."""
 
     def __init__(self, file: Any, references: References, streams: list[memoryview]) -> None:
@@ -191,7 +190,7 @@ def load(file: Any, uses: list[Use]) -> Any:
 
 def load_batch(payload: bytes, uses: list[Use]) -> Any:
     """Unpickle a batch."""
-    return load(io.BytesIO(payload), uses)
+    return load(BytesIO(payload), uses)
 
 
 class SharedObjects:

@@ -1,16 +1,17 @@
 """Results as pickles, with large buffers beside them.
 
-Runs inside the interpreter host, once for each environment.
+Runs inside the interpreter host. What it needs is looked up once, in the zygote:
+no task can take it away.
 """
 
 # ruff: noqa: ANN401  (what users pass may be anything)
 
-import copyreg
-import io
-import os
-import pickle
 import sys
 from collections import ChainMap
+from copyreg import dispatch_table
+from io import BytesIO
+from os import pwrite
+from pickle import PickleBuffer, Pickler, dumps
 from typing import Any
 
 # The highest protocol that every supported Python reads.
@@ -43,34 +44,34 @@ class _Writable:
 def _reducer(numpy: Any) -> Any:
     """Make the function that says how an array is pickled."""
     ndarray, asarray, ascontiguousarray = numpy.ndarray, numpy.asarray, numpy.ascontiguousarray
-    frombuffer, uint8 = numpy.frombuffer, numpy.uint8
+    frombuffer, uint8, int64 = numpy.frombuffer, numpy.uint8, numpy.int64
+
+    def is_outside(reduction: Any) -> bool:
+        return type(reduction[1][0]) is PickleBuffer
 
     def reduce(array: Any) -> Any:
         if type(array) is not ndarray:
             # A `memmap`: its file may mean nothing to the driver, its content does.
             array = asarray(array)
         writeable = array.flags.writeable
-        small = array.nbytes < OUTSIDE_BYTES
-        if small and not writeable:
-            array = array.copy("K")
+        if array.nbytes < OUTSIDE_BYTES:
+            return (array if writeable else array.copy("K")).__reduce_ex__(PROTOCOL)
+        if array.dtype.kind in "mM":
+            # Python knows no buffers of times.
+            return ndarray.view, (array.view(int64), array.dtype)
         reduction = array.__reduce_ex__(PROTOCOL)
-        if small:
-            return reduction
-        if type(reduction[1][0]) is not pickle.PickleBuffer:
-            if array.dtype.hasobject:
-                return reduction
-            # Its elements do not lie in a row.
+        if not (array.flags.forc or array.dtype.hasobject or is_outside(reduction)):
             array = ascontiguousarray(array)
+            writeable = True
             reduction = array.__reduce_ex__(PROTOCOL)
-            writeable = array.flags.writeable
-        if writeable or type(reduction[1][0]) is not pickle.PickleBuffer:
+        if writeable or not is_outside(reduction):
             return reduction
         # The driver may write to what it gets, as to any result. Nobody writes here.
         function, (buffer, *others), *rest = reduction
         content = frombuffer(buffer.raw(), uint8)
         address = content.__array_interface__["data"][0]
         view = asarray(_Writable(content, address, content.nbytes))
-        return function, (pickle.PickleBuffer(view), *others), *rest
+        return function, (PickleBuffer(view), *others), *rest
 
     return reduce
 
@@ -102,7 +103,7 @@ class _Outside:
     def __init__(self) -> None:
         self.views: list[memoryview] = []
 
-    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+    def __call__(self, buffer: PickleBuffer) -> bool:
         """Return whether the buffer goes into the pickle."""
         view = buffer.raw()
         if view.nbytes < OUTSIDE_BYTES:
@@ -117,13 +118,13 @@ class _ArrayPickler:
     __slots__ = ("_file", "_outside", "_pickler")
 
     def __init__(self) -> None:
-        self._file = io.BytesIO()
+        self._file = BytesIO()
         self._outside = _Outside()
-        self._pickler = pickle.Pickler(self._file, PROTOCOL, buffer_callback=self._outside)
+        self._pickler = Pickler(self._file, PROTOCOL, buffer_callback=self._outside)
 
     def dump(self, value: Any) -> tuple[bytes, list[memoryview]]:
         # A plain dictionary, made anew: a task may import what registers its types.
-        self._pickler.dispatch_table = copyreg.dispatch_table | _array_reducers
+        self._pickler.dispatch_table = dispatch_table | _array_reducers
         self._pickler.dump(value)
         return self._file.getvalue(), self._outside.views
 
@@ -143,7 +144,7 @@ def dump(value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle by what the driver can import."""
     if not _with_arrays():
         outside = _Outside()
-        return pickle.dumps(value, PROTOCOL, buffer_callback=outside), outside.views
+        return dumps(value, PROTOCOL, buffer_callback=outside), outside.views
     pickler = _kept.pop() if _kept else _ArrayPickler()
     pickled, views = pickler.dump(value)
     # One that failed, or that remembers much, is not kept.
@@ -157,7 +158,7 @@ def dump_by_value(pickler: Any, value: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle with a `cloud_pickler`, by value where the driver cannot import."""
     _with_arrays()
     outside = _Outside()
-    file = io.BytesIO()
+    file = BytesIO()
     pickler(file, PROTOCOL, buffer_callback=outside).dump(value)
     return file.getvalue(), outside.views
 
@@ -170,7 +171,7 @@ def write(descriptor: int, views: list[memoryview], alignment: int) -> list[int]
         at += -at % alignment
         left = view
         while left.nbytes:
-            written = os.pwrite(descriptor, left, at)
+            written = pwrite(descriptor, left, at)
             left = left[written:]
             at += written
         lengths.append(view.nbytes)

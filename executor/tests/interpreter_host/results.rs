@@ -74,6 +74,17 @@ fn arrays_of_objects_and_of_nothing_arrive() {
 }
 
 #[test]
+fn times_travel_beside_the_pickle_too() {
+    let mut worker = Zygote::start("numpy").worker();
+    let function = "lambda: np.broadcast_to(np.arange(3).astype('M8[s]'), (50000, 3)).T";
+    let done = worker.results_of(function, RunBatch::default());
+    assert_eq!(done.lengths, [1_200_000]);
+    let told =
+        done.evaluate("(lambda a: (a.dtype.str, a.flags.writeable, str(a[2, 7])))(results[0])");
+    assert_eq!(told, "('<M8[s]', True, '1970-01-01T00:00:02')");
+}
+
+#[test]
 fn what_goes_by_value_has_large_buffers_too() {
     let mut worker = Zygote::start("numpy").worker();
     let function = "lambda: (lambda a: lambda: (a.shape, a.flags.writeable, float(a.sum())))(\
