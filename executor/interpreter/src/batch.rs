@@ -1,18 +1,20 @@
 //! Running one batch.
 
-use clutch_worker_link::{BatchReport, FailureReport, Phase, Progress};
+use clutch_worker_link::{BatchReport, Phase, Progress, RunBatch};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use rustix::process::Pid;
 
+use crate::arguments::{Blobs, Call, SharedObjects};
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::identity::leave_if_forked;
-use crate::pickling;
+use crate::results::Pickled;
 use crate::toolbox::Toolbox;
+use crate::{pickling, results};
 
 /// What became of a batch: the pickled results, or what failed.
-pub(crate) type Outcome<'py> = Result<Bound<'py, PyBytes>, Failure<'py>>;
+pub(crate) type Outcome<'py> = Result<Pickled<'py>, Failure<'py>>;
 
 /// A batch to run.
 pub(crate) struct Batch<'a> {
@@ -20,9 +22,11 @@ pub(crate) struct Batch<'a> {
     /// This process.
     pub(crate) worker: Pid,
     pub(crate) progress: &'a Progress,
-    /// See [`clutch_worker_link::RunBatch`].
-    pub(crate) nesting_level: u32,
-    /// Most bytes that the results may have.
+    /// What the agent said about it.
+    pub(crate) order: &'a RunBatch,
+    /// Blobs that it may use.
+    pub(crate) blobs: &'a Blobs,
+    /// Most bytes that the pickled results may have, without large buffers.
     pub(crate) max_result_bytes: u64,
 }
 
@@ -34,32 +38,48 @@ impl Batch<'_> {
         payload: PyResult<Bound<'py, PyBytes>>,
         report: &mut BatchReport,
     ) -> Outcome<'py> {
-        let tasks = payload
-            .and_then(|payload| pickling::loads(self.tools, payload))
-            .and_then(|tasks| Ok(tasks.cast_into::<PyList>()?))
+        let loaded = payload.and_then(|payload| self.load(payload));
+        let (tasks, shared) = loaded
             .map_err(|error| Failure::raised(py, self.tools, Phase::Unpickle, None, &error))?;
         report.unpickled_at = now();
-        let results = self.call_nested(&tasks, report);
+        let results = self.call_nested(&tasks, shared.as_ref(), report);
         self.progress.idle();
         report.ran_at = now();
         let results = results?;
-        drop(tasks);
+        drop((tasks, shared));
         let pickle = self.pickle(&results);
         report.pickled_at = now();
         pickle
+    }
+
+    /// Unpickles the tasks, and prepares what they share.
+    fn load<'py>(
+        &self,
+        payload: Bound<'py, PyBytes>,
+    ) -> PyResult<(Bound<'py, PyList>, Option<SharedObjects<'py>>)> {
+        let py = payload.py();
+        let (order, arguments) = (self.order, &self.tools.arguments);
+        let shared = arguments.shared(py, &order.shared, self.blobs)?;
+        let tasks = if order.buffers.is_empty() && shared.is_none() {
+            pickling::loads(self.tools, payload)?
+        } else {
+            arguments.load(payload, &order.buffers, self.blobs)?
+        };
+        Ok((tasks.cast_into()?, shared))
     }
 
     /// Calls the tasks with joblib's nested calls directed.
     fn call_nested<'py>(
         &self,
         tasks: &Bound<'py, PyList>,
+        shared: Option<&SharedObjects<'py>>,
         report: &mut BatchReport,
     ) -> Result<Bound<'py, PyList>, Failure<'py>> {
         let py = tasks.py();
         let failed = |error: PyErr| Failure::raised(py, self.tools, Phase::Run, None, &error);
-        let Some(nested) = &self.tools.nested else { return self.call_all(tasks, report) };
-        let choice = nested.enter(py, self.nesting_level).map_err(failed)?;
-        let results = self.call_all(tasks, report);
+        let Some(nested) = &self.tools.nested else { return self.call_all(tasks, shared, report) };
+        let choice = nested.enter(py, self.order.nesting_level).map_err(failed)?;
+        let results = self.call_all(tasks, shared, report);
         // A task's own failure says more than one of giving back.
         choice.leave().map_err(failed).and(results)
     }
@@ -67,15 +87,17 @@ impl Batch<'_> {
     fn call_all<'py>(
         &self,
         tasks: &Bound<'py, PyList>,
+        shared: Option<&SharedObjects<'py>>,
         report: &mut BatchReport,
     ) -> Result<Bound<'py, PyList>, Failure<'py>> {
         let py = tasks.py();
         let results = PyList::empty(py);
         report.task_nanoseconds.reserve(tasks.len());
         for index in 0..tasks.len() {
+            let task = self.prepare(tasks, index, shared)?;
             let begin = now();
             self.progress.task_started(as_u32(index), begin);
-            let result = call(tasks, index).and_then(|result| results.append(result));
+            let result = call(task).and_then(|result| results.append(result));
             leave_if_forked(py, self.worker);
             report.task_nanoseconds.push(now().saturating_sub(begin));
             if let Err(error) = result {
@@ -86,36 +108,54 @@ impl Batch<'_> {
         Ok(results)
     }
 
+    /// Takes a task out of the batch, with objects of its own where tasks
+    /// share them. Making these is unpickling: no task's time.
+    fn prepare<'py>(
+        &self,
+        tasks: &Bound<'py, PyList>,
+        index: usize,
+        shared: Option<&SharedObjects<'py>>,
+    ) -> Result<Call<'py>, Failure<'py>> {
+        let task = take(tasks, index);
+        let (phase, task) = match shared {
+            None => (Phase::Run, task),
+            Some(shared) => {
+                self.progress.idle();
+                (Phase::Unpickle, task.and_then(|task| shared.resolve(task)))
+            }
+        };
+        let index = Some(as_u32(index));
+        task.map_err(|error| Failure::raised(tasks.py(), self.tools, phase, index, &error))
+    }
+
     fn pickle<'py>(&self, results: &Bound<'py, PyList>) -> Outcome<'py> {
-        let pickle = pickling::dumps(self.tools, results)
-            .map_err(|error| Failure::unpicklable(self.tools, results, &error))?;
-        let length = pickle.as_bytes().len() as u64;
+        let pickled = results::dump(self.tools, results, &self.order.spill_directory)?;
+        let length = pickled.pickle.as_bytes().len() as u64;
         if length <= self.max_result_bytes {
-            return Ok(pickle);
+            return Ok(pickled);
         }
         // Sending it would end the line, and the worker with it.
         let message = format!(
             "the pickled results take {length} bytes; `max-batch-bytes` allows {}",
             self.max_result_bytes
         );
-        let exception = clutch_worker_link::ExceptionReport::default();
-        let phase = Phase::TooLarge;
-        let report = FailureReport { phase, task_index: None, message, exit_code: None, exception };
-        Err(Failure { report: Box::new(report), pickle: None })
+        Err(Failure::told(Phase::TooLarge, message))
     }
 }
 
-/// Calls a task, and lets go of its function and arguments at once.
-fn call<'py>(tasks: &Bound<'py, PyList>, index: usize) -> PyResult<Bound<'py, PyAny>> {
+/// Takes a task out of the list, so that nothing else keeps what it is given.
+fn take<'py>(tasks: &Bound<'py, PyList>, index: usize) -> PyResult<Call<'py>> {
     let task = tasks.get_item(index)?;
     tasks.set_item(index, tasks.py().None())?;
-    let (function, arguments, keywords) =
-        task.extract::<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>)>()?;
-    drop(task);
+    task.extract()
+}
+
+/// Calls a task, and lets go of its function and arguments at once.
+fn call((function, arguments, keywords): Call<'_>) -> PyResult<Bound<'_, PyAny>> {
     let arguments = match arguments.cast_into::<PyTuple>() {
         Ok(arguments) => arguments,
         Err(other) => {
-            let tuple = tasks.py().get_type::<PyTuple>();
+            let tuple = function.py().get_type::<PyTuple>();
             tuple.call1((other.into_inner(),))?.cast_into::<PyTuple>()?
         }
     };

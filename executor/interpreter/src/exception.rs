@@ -1,9 +1,11 @@
 //! Python exceptions as data. An exception is made by a task, so asking it
 //! anything may raise, and everything it says is bounded.
 
+use std::ffi::CStr;
+
 use clutch_worker_link::ExceptionReport;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyTraceback, PyType};
 
 use crate::pickling;
 use crate::toolbox::Toolbox;
@@ -19,6 +21,9 @@ const LINE_BYTES: usize = 1 << 10;
 
 /// Most bytes of an exception's pickle. One that carries more is told as text.
 const PICKLE_BYTES: usize = 16 << 20;
+
+/// The file that our own Python names in tracebacks.
+pub(crate) const SOURCE_FILE: &CStr = c"<clutch>";
 
 /// The exception as text and, when it can be pickled, as a pickle. Lets go of
 /// the frames, so that what the task held is freed.
@@ -64,16 +69,29 @@ fn text(py: Python<'_>, error: &PyErr) -> String {
     text.map_or_else(|_| String::new(), |text| bounded(lossy(&text), TEXT_BYTES))
 }
 
-/// The traceback with causes. It begins with the task's own frame: this host
-/// has none.
+/// The traceback with causes. It begins with the task's own frame.
 fn traceback(py: Python<'_>, error: &PyErr) -> PyResult<String> {
     let format = py.import("traceback")?.getattr("format_exception")?;
-    let lines = format.call1((error.get_type(py), error.value(py), error.traceback(py)))?;
+    let frames = without_ours(error.traceback(py))?;
+    let lines = format.call1((error.get_type(py), error.value(py), frames))?;
     let mut whole = String::new();
     for line in lines.try_iter()? {
         whole.push_str(&lossy(line?.cast()?));
     }
     Ok(bounded(whole, TRACEBACK_BYTES))
+}
+
+/// Leaves out the frames of this host at the beginning.
+fn without_ours(traceback: Option<Bound<'_, PyTraceback>>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let mut rest = traceback.map(Bound::into_any);
+    while let Some(traceback) = &rest {
+        let code = traceback.getattr("tb_frame")?.getattr("f_code")?;
+        if code.getattr("co_filename")?.ne(SOURCE_FILE.to_string_lossy())? {
+            break;
+        }
+        rest = Some(traceback.getattr("tb_next")?).filter(|next| !next.is_none());
+    }
+    Ok(rest)
 }
 
 /// Text that need not be valid Unicode.

@@ -1,6 +1,6 @@
 //! What kept a batch from its results, as the agent is told.
 
-use clutch_worker_link::{FailureReport, Phase};
+use clutch_worker_link::{ExceptionReport, FailureReport, Phase};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -27,7 +27,10 @@ impl<'py> Failure<'py> {
         let exit_code = exit.then(|| exit_code(py, error));
         let phase = if exit { Phase::Exit } else { phase };
         let what = match (phase, task_index) {
-            (Phase::Unpickle, _) => String::from("the batch cannot be unpickled:"),
+            (Phase::Unpickle, Some(index)) => {
+                format!("an argument of task {index} cannot be unpickled:")
+            }
+            (Phase::Unpickle, None) => String::from("the batch cannot be unpickled:"),
             (Phase::Setup, _) => String::from("setting up the worker raised"),
             (Phase::Initializer, _) => String::from("the initializer raised"),
             (Phase::Exit, Some(index)) => format!("task {index} called sys.exit:"),
@@ -55,6 +58,13 @@ impl<'py> Failure<'py> {
         let about = (Phase::Pickle, u32::try_from(index).ok(), None);
         let what = format!("the result of task {index}, of type {kind}, cannot be pickled:");
         Self::described(py, tools, about, &what, &error)
+    }
+
+    /// What this host found by itself.
+    pub(crate) fn told(phase: Phase, message: String) -> Self {
+        let exception = ExceptionReport::default();
+        let report = FailureReport { phase, task_index: None, message, exit_code: None, exception };
+        Self { report: Box::new(report), pickle: None }
     }
 
     fn described(

@@ -11,6 +11,7 @@
 //! A worker runs everything on one thread, on purpose: user code that forks
 //! sees a process with one thread, and a batch costs no hand-off.
 
+mod arguments;
 mod batch;
 mod clock;
 mod entry;
@@ -24,6 +25,8 @@ mod options;
 mod output;
 mod pickling;
 mod progress;
+mod results;
+mod rights;
 mod serve;
 mod setup;
 mod threads;

@@ -5,7 +5,7 @@
 
 use std::io::{Error, ErrorKind};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use clutch_worker_link::{
     FromWorker, LinkError, PREFIX_BYTES, Prefix, ToWorker, decode_header, encode_frame_head,
@@ -13,6 +13,8 @@ use clutch_worker_link::{
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix::net::SendFlags;
+
+use crate::rights::{Arrived, send_with};
 
 /// Size of the buffer, and the payload from which on copying is worse than one
 /// more system call.
@@ -26,6 +28,7 @@ pub(crate) struct TaskLine {
     buffer: Box<[u8]>,
     begin: usize,
     end: usize,
+    arrived: Arrived,
 }
 
 /// A frame from the agent. The payload is missing when there is no memory for
@@ -35,12 +38,15 @@ pub(crate) struct Order<'py> {
     /// It had been read before, with the one before it.
     pub(crate) at_once: bool,
     pub(crate) payload: PyResult<Bound<'py, PyBytes>>,
+    /// Those of [`ToWorker::Map`], one for each of its blobs.
+    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl TaskLine {
     pub(crate) fn new(socket: OwnedFd, max_payload_bytes: u64) -> Self {
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Self { socket, max_payload_bytes, buffer, begin: 0, end: 0 }
+        let arrived = Arrived::default();
+        Self { socket, max_payload_bytes, buffer, begin: 0, end: 0, arrived }
     }
 
     /// Most bytes of a payload, either way.
@@ -51,8 +57,11 @@ impl TaskLine {
     /// Waits for the next frame, letting other Python threads run.
     pub(crate) fn receive<'py>(&mut self, py: Python<'py>) -> Result<Order<'py>, LinkError> {
         let at_once = self.begin < self.end;
-        if !at_once && self.fill(py)? == 0 {
-            return Err(LinkError::Closed);
+        if !at_once {
+            self.arrived.nothing_left()?;
+            if self.fill(py)? == 0 {
+                return Err(LinkError::Closed);
+            }
         }
         let mut prefix = [0; PREFIX_BYTES];
         self.read(py, as_uninit(&mut prefix))?;
@@ -60,15 +69,23 @@ impl TaskLine {
         let mut header = vec![0; prefix.header];
         self.read(py, as_uninit(&mut header))?;
         let message = decode_header(&header)?;
-        Ok(Order { message, at_once, payload: self.payload(py, prefix.payload)? })
+        let descriptors = match &message {
+            ToWorker::Map(blobs) => self.arrived.take(blobs.len())?,
+            ToWorker::Setup { .. } | ToWorker::Run(_) | ToWorker::Forget(_) | ToWorker::Retire => {
+                Vec::new()
+            }
+        };
+        Ok(Order { message, at_once, payload: self.payload(py, prefix.payload)?, descriptors })
     }
 
-    /// Sends a frame, letting other Python threads run.
+    /// Sends a frame, with a descriptor when there is one, letting other Python
+    /// threads run.
     pub(crate) fn send(
         &self,
         py: Python<'_>,
         message: &FromWorker,
         payload: &[u8],
+        descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(), LinkError> {
         let mut head = encode_frame_head(message, payload.len() as u64)?;
         let rest = if payload.len() <= BUFFER_BYTES {
@@ -77,7 +94,14 @@ impl TaskLine {
         } else {
             payload
         };
-        py.detach(|| self.write(&head).and_then(|()| self.write(rest)))
+        py.detach(|| {
+            let sent = match descriptor {
+                Some(descriptor) => send_with(&self.socket, &head, descriptor)?,
+                None => 0,
+            };
+            self.write(&head[sent..])?;
+            self.write(rest)
+        })
     }
 
     #[expect(unsafe_code, reason = "a bytes object is filled before anyone sees it")]
@@ -140,8 +164,9 @@ impl TaskLine {
 
     /// Refills the empty buffer; 0 at the end of the line.
     fn fill(&mut self, py: Python<'_>) -> Result<usize, LinkError> {
-        self.begin = 0;
-        self.end = receive_some(py, &self.socket, as_uninit(&mut self.buffer))?;
+        (self.begin, self.end) = (0, 0);
+        // A payload's own bytes bring no descriptors, so only this looks.
+        self.end = py.detach(|| self.arrived.receive(&self.socket, &mut self.buffer))?;
         Ok(self.end)
     }
 

@@ -34,7 +34,7 @@ pub(crate) fn dumps<'py>(
 /// Whether the pickle may refer to something by a name in our `__main__`, which
 /// means something else to the driver. Only possible when somebody put names
 /// there; so results are not searched for nothing.
-fn names_our_main(tools: &Toolbox, pickle: &Bound<'_, PyBytes>) -> bool {
+pub(crate) fn names_our_main(tools: &Toolbox, pickle: &Bound<'_, PyBytes>) -> bool {
     let py = pickle.py();
     tools.main.bind(py).len() > tools.main_names
         && pickle.contains(PyBytes::new(py, b"__main__")).unwrap_or(true)

@@ -5,7 +5,9 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::arguments::Arguments;
 use crate::nested::Nested;
+use crate::results::Results;
 
 /// The objects.
 pub(crate) struct Toolbox {
@@ -15,6 +17,10 @@ pub(crate) struct Toolbox {
     pub(crate) dumps: Py<PyAny>,
     /// `cloudpickle.dumps`: the environment's own, or joblib's copy of it.
     pub(crate) cloud_dumps: Option<Py<PyAny>>,
+    /// Arguments that travel beside their batch.
+    pub(crate) arguments: Arguments,
+    /// Results with large buffers.
+    pub(crate) results: Results,
     /// The namespace of `__main__`, and how many names it has by itself.
     pub(crate) main: Py<PyDict>,
     /// See `main`.
@@ -37,12 +43,18 @@ impl Toolbox {
             Some(py.import(module).ok()?.getattr(name).ok()?.unbind())
         };
         let nested = Nested::prepare(py);
+        let cloudpickle =
+            py.import("cloudpickle").or_else(|_| py.import("joblib.externals.cloudpickle")).ok();
         let main = py.import("__main__")?.dict();
         Ok(Self {
             loads: pickle.getattr("loads")?.unbind(),
             dumps: pickle.getattr("dumps")?.unbind(),
-            cloud_dumps: attribute("cloudpickle", "dumps")
-                .or_else(|| attribute("joblib.externals.cloudpickle", "dumps")),
+            cloud_dumps: match &cloudpickle {
+                Some(cloudpickle) => Some(cloudpickle.getattr("dumps")?.unbind()),
+                None => None,
+            },
+            arguments: Arguments::prepare(py)?,
+            results: Results::prepare(py, cloudpickle.as_ref())?,
             main_names: main.len(),
             main: main.unbind(),
             nested,

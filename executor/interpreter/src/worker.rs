@@ -1,13 +1,17 @@
 //! A worker's life: setup, batches, leaving.
 
-use clutch_worker_link::{BatchReport, FromWorker, LinkError, RunBatch, ToWorker};
+use std::os::fd::AsFd;
+
+use clutch_worker_link::{BatchReport, FromWorker, LinkError, ToWorker};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 
-use crate::batch::Batch;
+use crate::arguments::Blobs;
+use crate::batch::{Batch, Outcome};
 use crate::clock::now;
 use crate::identity::Seat;
 use crate::line::TaskLine;
+use crate::results::{Buffers, Pickled};
 use crate::toolbox::Toolbox;
 use crate::usage::Meter;
 use crate::{output, setup};
@@ -23,6 +27,7 @@ pub(crate) fn work(
     let Seat { line, progress, pid } = seat;
     let mut line = TaskLine::new(line, max_payload_bytes);
     let mut meter = Meter::default();
+    let mut blobs = Blobs::default();
     loop {
         let order = match line.receive(py) {
             Ok(order) => order,
@@ -42,48 +47,59 @@ pub(crate) fn work(
                 return Err(PySystemExit::new_err(1));
             }
             // Taken back: another worker runs it.
-            ToWorker::Run(RunBatch { claim, .. }) if claim != 0 && !progress.claim(claim) => {
-                meter.skip();
-            }
-            ToWorker::Run(RunBatch { batch, nesting_level, .. }) => {
-                let mut report = BatchReport { batch, received_at: now(), ..Default::default() };
+            ToWorker::Run(run) if run.claim != 0 && !progress.claim(run.claim) => meter.skip(),
+            ToWorker::Run(run) => {
+                let mut report =
+                    BatchReport { batch: run.batch, received_at: now(), ..Default::default() };
                 meter.start(order.at_once);
                 let max_result_bytes = line.max_payload_bytes();
                 let batch = Batch {
                     tools,
                     worker: pid,
                     progress: &progress,
-                    nesting_level,
+                    order: &run,
+                    blobs: &blobs,
                     max_result_bytes,
                 };
                 let outcome = batch.run(py, order.payload, &mut report);
                 // What a task printed is on its way before its result is.
                 output::flush(py);
                 meter.finish(&mut report);
-                match outcome {
-                    Ok(pickle) => {
-                        answer(
-                            py,
-                            &line,
-                            &FromWorker::Done(report, Vec::new()),
-                            pickle.as_bytes(),
-                        )?;
-                    }
-                    Err(failure) => {
-                        let pickle = failure.pickle.as_ref();
-                        let pickle = pickle.map_or(&[][..], |pickle| pickle.as_bytes());
-                        answer(py, &line, &FromWorker::Failed(report, *failure.report), pickle)?;
-                    }
-                }
+                answer_batch(py, &line, report, outcome)?;
             }
-            ToWorker::Map(_) | ToWorker::Forget(_) => {}
+            ToWorker::Map(announced) => {
+                blobs.add(py, &tools.arguments, &announced, order.descriptors)?;
+            }
+            ToWorker::Forget(forgotten) => blobs.forget(&forgotten),
             ToWorker::Retire => return Ok(()),
         }
     }
 }
 
+fn answer_batch(
+    py: Python<'_>,
+    line: &TaskLine,
+    report: BatchReport,
+    outcome: Outcome<'_>,
+) -> PyResult<()> {
+    let failure = match outcome {
+        Ok(Pickled { pickle, buffers: None }) => {
+            let message = FromWorker::Done(report, Vec::new());
+            return answer(py, line, &message, pickle.as_bytes());
+        }
+        Ok(Pickled { pickle, buffers: Some(Buffers { file, lengths }) }) => {
+            let message = FromWorker::Done(report, lengths);
+            let sent = line.send(py, &message, pickle.as_bytes(), Some(file.as_fd()));
+            return sent.map_err(|error| broken(&error));
+        }
+        Err(failure) => failure,
+    };
+    let pickle = failure.pickle.as_ref().map_or(&[][..], |pickle| pickle.as_bytes());
+    answer(py, line, &FromWorker::Failed(report, *failure.report), pickle)
+}
+
 fn answer(py: Python<'_>, line: &TaskLine, message: &FromWorker, payload: &[u8]) -> PyResult<()> {
-    line.send(py, message, payload).map_err(|error| broken(&error))
+    line.send(py, message, payload, None).map_err(|error| broken(&error))
 }
 
 fn broken(error: &LinkError) -> PyErr {

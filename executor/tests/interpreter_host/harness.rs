@@ -1,6 +1,7 @@
 //! The agent's side of a zygote and its workers, blocking.
 
-use std::io::Read;
+use std::io::{IoSliceMut, Read};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -8,10 +9,11 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use clutch_worker_link::{
-    BatchReport, FailureReport, Frame, FromWorker, FromZygote, PROGRESS_BYTES, RunBatch, ToWorker,
-    ToZygote, ZygoteHello, read_frame_blocking, receive_with_descriptors, send_with_descriptors,
-    write_frame_blocking,
+    BatchReport, FailureReport, Frame, FromWorker, FromZygote, MAX_DESCRIPTORS, PREFIX_BYTES,
+    PROGRESS_BYTES, RunBatch, ToWorker, ToZygote, ZygoteHello, read_frame_blocking,
+    receive_with_descriptors, send_with_descriptors, write_frame_blocking,
 };
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal};
 
 /// Longest wait for anything.
@@ -36,6 +38,8 @@ pub(crate) enum Stream {
 pub(crate) struct Worker {
     pub(crate) pid: Pid,
     pub(crate) line: UnixStream,
+    /// What came with the last answer.
+    pub(crate) descriptors: Vec<OwnedFd>,
     stdout: std::io::PipeReader,
     stderr: std::io::PipeReader,
 }
@@ -99,7 +103,7 @@ impl Zygote {
         let (line, [stdout, stderr]) = self.order(7);
         let FromZygote::Spawned { worker: 7, pid } = self.answer() else { panic!("no worker") };
         let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
-        Worker { pid, line, stdout, stderr }
+        Worker { pid, line, descriptors: Vec::new(), stdout, stderr }
     }
 }
 
@@ -116,7 +120,10 @@ impl Worker {
     }
 
     pub(crate) fn receive(&mut self) -> Frame<FromWorker> {
-        read_frame_blocking(&mut self.line, MAX_PAYLOAD_BYTES).unwrap()
+        let (first, descriptors) = receive_first_bytes(&self.line);
+        self.descriptors = descriptors;
+        let mut frame = first.as_slice().chain(&self.line);
+        read_frame_blocking(&mut frame, MAX_PAYLOAD_BYTES).unwrap()
     }
 
     pub(crate) fn set_up(
@@ -201,6 +208,22 @@ impl Worker {
     }
 }
 
+/// Descriptors come with a frame's first bytes.
+fn receive_first_bytes(line: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = vec![0; PREFIX_BYTES];
+    let target = &mut [IoSliceMut::new(&mut bytes)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::net::recvmsg(line, target, &mut ancillary, flags).unwrap();
+    bytes.truncate(received.bytes);
+    let descriptors = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
+    });
+    (bytes, descriptors.flatten().collect())
+}
+
 /// A pickled batch (protocol 0) that evaluates expressions, each in its own
 /// namespace.
 pub(crate) fn batch(expressions: &[&str]) -> Vec<u8> {
@@ -213,7 +236,7 @@ pub(crate) fn batch(expressions: &[&str]) -> Vec<u8> {
     pickle.into_bytes()
 }
 
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let python = std::env::var_os("CLUTCH_TEST_PYTHON");
     python.expect("set CLUTCH_TEST_PYTHON to a python with numpy, joblib and cloudpickle").into()
 }

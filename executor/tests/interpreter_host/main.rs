@@ -3,9 +3,14 @@
 //! Needs `CLUTCH_TEST_PYTHON`, an environment with numpy, joblib, cloudpickle
 //! and threadpoolctl, and a built `libclutch_interpreter.so`.
 
-mod endings;
+mod arguments;
 // The attribute tells clippy that its helpers are test code too.
 #[cfg(test)]
+mod blobs;
+mod endings;
+#[cfg(test)]
 mod harness;
+mod results;
+mod shared_objects;
 mod tasks;
 mod workers;
