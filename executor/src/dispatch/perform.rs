@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem::take;
+use std::sync::Arc;
 
 use super::event_loop::Dispatcher;
 use super::registry::WorkerEntry;
@@ -123,6 +124,7 @@ impl Dispatcher {
             queued_at: batch.queued_at,
             claim: if prefetched { entry.offer() } else { 0 },
             payload,
+            blobs: Arc::clone(&batch.blobs),
         }));
         if let Err(order) = entry.handle.order(order) {
             // The worker is gone; its exit, already on the way, gives the

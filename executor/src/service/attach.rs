@@ -1,14 +1,17 @@
 //! One session's conversation, in both directions.
 
+use std::sync::Arc;
+
 use clutch_protocol::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{decode, encode};
+use super::decode::{self, Spoken};
+use super::encode;
 use crate::dispatch::{AttachError, DispatchHandle, Lease};
 use crate::identifiers::SessionId;
-use crate::session::{Inbox, OutboxReceiver, Sent};
+use crate::session::{Command, Inbox, OutboxReceiver, Sent, SessionBlobs, Violation};
 
 /// Envelopes that may wait for the network.
 const MAX_ENVELOPES: usize = 8;
@@ -30,12 +33,14 @@ pub(super) async fn attach(
         AttachError::Unknown => Status::not_found(error.to_string()),
         AttachError::Attached => Status::already_exists(error.to_string()),
     })?;
-    let Lease { session, quota, outbox } = lease;
+    let Lease { session, quota, outbox, blobs } = lease;
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
-    let mut writing = tokio::spawn(write(outbox, envelopes.clone()));
-    let inbox = Inbox::new(session, quota);
+    let mut writing = tokio::spawn(write(outbox, Arc::clone(&blobs), envelopes.clone()));
+    let inbox = Inbox::new(session, quota, Arc::clone(&blobs));
+    let ears = Ears { dispatch: dispatch.clone(), session, inbox, blobs };
+    let answers = envelopes.clone();
     tokio::spawn(async move {
-        let reading = read(&dispatch, session, inbox, first, stream);
+        let reading = ears.read(first, stream, &answers);
         let ended = tokio::select! {
             ended = reading => ended,
             () = envelopes.closed() => Ok(()),
@@ -52,30 +57,82 @@ pub(super) async fn attach(
     Ok(ReceiverStream::new(receiver))
 }
 
-async fn read(
-    dispatch: &DispatchHandle,
+/// What is needed to understand a driver.
+struct Ears {
+    dispatch: DispatchHandle,
     session: SessionId,
-    mut inbox: Inbox,
-    first: v1::ClientEnvelope,
-    mut stream: Streaming<v1::ClientEnvelope>,
-) -> Result<(), Status> {
-    let mut next = Some(first);
-    while let Some(envelope) = next {
-        let mut commands = Vec::with_capacity(envelope.frames.len());
-        for frame in envelope.frames {
-            let refused =
-                |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
-            let said = decode::said(session, frame).map_err(|error| refused(&error))?;
-            commands.extend(inbox.take(said).map_err(|error| refused(&error))?);
+    inbox: Inbox,
+    blobs: Arc<SessionBlobs>,
+}
+
+impl Ears {
+    async fn read(
+        mut self,
+        first: v1::ClientEnvelope,
+        mut stream: Streaming<v1::ClientEnvelope>,
+        answers: &mpsc::Sender<Envelope>,
+    ) -> Result<(), Status> {
+        let mut next = Some(first);
+        while let Some(envelope) = next {
+            let (commands, frames) = self.hear(envelope.frames).await?;
+            if !commands.is_empty() {
+                self.dispatch.submit(self.session, commands).await;
+            }
+            // A driver that does not take its answers is not heard either.
+            if !frames.is_empty() && answers.send(Ok(v1::AgentEnvelope { frames })).await.is_err() {
+                return Ok(());
+            }
+            next = stream.message().await?;
         }
-        dispatch.submit(session, commands).await;
-        next = stream.message().await?;
+        Ok(())
     }
-    Ok(())
+
+    /// Takes the frames of an envelope in; gives what is to be done, and what
+    /// is to be said at once.
+    async fn hear(
+        &mut self,
+        frames: Vec<v1::ClientFrame>,
+    ) -> Result<(Vec<Command>, Vec<v1::AgentFrame>), Status> {
+        let refused = |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
+        let mut commands = Vec::with_capacity(frames.len());
+        let mut answers = Vec::new();
+        for frame in frames {
+            match decode::spoken(self.session, frame).map_err(|error| refused(&error))? {
+                Spoken::Said(said) => {
+                    commands.extend(self.inbox.take(said).map_err(|error| refused(&error))?);
+                }
+                other => {
+                    let answer = self.blob(other).await.map_err(|error| refused(&error))?;
+                    answers.extend(answer);
+                }
+            }
+        }
+        Ok((commands, answers))
+    }
+
+    async fn blob(&self, spoken: Spoken) -> Result<Option<v1::AgentFrame>, Violation> {
+        self.inbox.between_payloads()?;
+        let (blob, state) = match spoken {
+            Spoken::Offer { blob, bytes, digest, writable } => {
+                (blob, Some(self.blobs.offer(blob, bytes, digest, writable).await?))
+            }
+            Spoken::Part { blob, data } => (blob, self.blobs.part(blob, data).await?),
+            Spoken::Release(blobs) => {
+                self.blobs.release(&blobs)?;
+                return Ok(None);
+            }
+            Spoken::Said(_) => return Ok(None),
+        };
+        Ok(state.map(|state| encode::blob_state(blob, state)))
+    }
 }
 
 /// Sends outcomes and output home, several in an envelope when they are there.
-async fn write(mut outbox: OutboxReceiver, envelopes: mpsc::Sender<Envelope>) {
+async fn write(
+    mut outbox: OutboxReceiver,
+    blobs: Arc<SessionBlobs>,
+    envelopes: mpsc::Sender<Envelope>,
+) {
     let mut sent = outbox.next().await;
     while let Some(item) = sent {
         let mut frames = Vec::new();

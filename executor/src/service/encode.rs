@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use clutch_protocol::CHUNK_BYTES;
-use clutch_protocol::v1::{self, agent_frame::Body, batch_ended};
+use clutch_protocol::v1::{self, agent_frame::Body, batch_ended, blob_state};
 
 use crate::failure::{Failure, Fault, Kind};
 use crate::identifiers::Pid;
 use crate::pool::{BatchOutcome, Output, OutputStream, Timings, Usage};
+use crate::session::Offered;
 
 /// The frames of one outcome: itself, then the rest of its payload.
 pub(super) fn outcome(outcome: BatchOutcome) -> impl Iterator<Item = v1::AgentFrame> {
@@ -44,6 +45,16 @@ pub(super) fn output(output: Output) -> v1::AgentFrame {
         OutputStream::Stderr => v1::OutputStream::Stderr,
     };
     frame(Body::Output(v1::Output { pid: output.pid.0, stream: stream.into(), data: output.data }))
+}
+
+/// The frame that says what became of an offered blob.
+pub(super) fn blob_state(blob_id: u64, offered: Offered) -> v1::AgentFrame {
+    let state = match offered {
+        Offered::Present => blob_state::State::Present(v1::BlobPresent {}),
+        Offered::Missing => blob_state::State::Missing(v1::BlobMissing {}),
+        Offered::Refused(why) => blob_state::State::Refused(failure(why)),
+    };
+    frame(Body::BlobState(v1::BlobState { blob_id, state: Some(state) }))
 }
 
 const fn frame(body: Body) -> v1::AgentFrame {
@@ -93,7 +104,7 @@ fn usage(usage: Usage) -> v1::Usage {
     }
 }
 
-fn failure(failure: Failure) -> v1::Failure {
+pub(super) fn failure(failure: Failure) -> v1::Failure {
     v1::Failure {
         kind: kind(failure.kind).into(),
         fault: fault(failure.kind.fault()).into(),

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::attach;
 use super::encode;
 use super::environments::Environments;
+use crate::blobs::Store;
 use crate::dispatch::DispatchHandle;
 use crate::failure::{Failure, Kind};
 use crate::settings::SessionOptions;
@@ -26,6 +27,7 @@ pub(crate) struct ExecutorService {
     pub(crate) environments: Environments,
     pub(crate) identity: AgentIdentity,
     pub(crate) options: SessionOptions,
+    pub(crate) blobs: Store,
 }
 
 impl ExecutorService {

@@ -2,7 +2,9 @@
 //! wire's types.
 
 mod attach;
+mod data_line;
 mod decode;
+mod door;
 mod encode;
 mod environments;
 mod executor_service;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::blobs::BatchBlobs;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, Pid, WorkerId};
@@ -50,6 +51,7 @@ pub(crate) struct Assignment {
     /// [`RunBatch`](clutch_worker_link::RunBatch).
     pub(crate) claim: u64,
     pub(crate) payload: Vec<Bytes>,
+    pub(crate) blobs: Arc<BatchBlobs>,
 }
 
 /// What a worker's task can be told.
