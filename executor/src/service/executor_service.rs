@@ -52,6 +52,18 @@ impl ExecutorService {
             max_open_batches: u32::try_from(self.options.max_open_batches).unwrap_or(u32::MAX),
         })
     }
+
+    fn blob_status(&self) -> v1::BlobStatus {
+        let (usage, limits) = self.blobs.usage();
+        v1::BlobStatus {
+            count: usage.blobs as u64,
+            cached: usage.cached as u64,
+            memory_bytes: usage.memory_bytes,
+            memory_limit_bytes: limits.memory_bytes,
+            spilled_bytes: usage.spilled_bytes,
+            spill_limit_bytes: limits.spill_bytes,
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -111,6 +123,7 @@ impl Executor for ExecutorService {
             sessions: sessions.collect(),
             workers: workers.collect(),
             draining: snapshot.draining,
+            blobs: Some(self.blob_status()),
         }))
     }
 }
