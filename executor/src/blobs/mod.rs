@@ -6,6 +6,7 @@
 
 mod adopt;
 mod blob;
+mod buffers;
 mod filling;
 mod held;
 mod ledger;
@@ -14,6 +15,7 @@ mod store;
 
 pub(crate) use adopt::AdoptError;
 pub(crate) use blob::Blob;
+pub(crate) use buffers::{Buffers, Piece, end_of};
 pub(crate) use filling::{FillError, Filling};
 pub(crate) use held::{BatchBlobs, Held, Mapped, Releases};
 pub(crate) use ledger::{Digest, Usage};

@@ -9,17 +9,13 @@ use tonic::{Status, Streaming};
 
 use super::decode::{self, Spoken};
 use super::encode;
+use super::speak::{Envelope, speak};
 use crate::dispatch::{AttachError, DispatchHandle, Lease};
 use crate::identifiers::SessionId;
-use crate::session::{Command, Inbox, OutboxReceiver, Sent, SessionBlobs, Violation};
+use crate::session::{Command, Inbox, SessionBlobs, Violation};
 
 /// Envelopes that may wait for the network.
 const MAX_ENVELOPES: usize = 8;
-
-/// Bytes after which an envelope is full.
-const ENVELOPE_BYTES: usize = clutch_protocol::CHUNK_BYTES;
-
-type Envelope = Result<v1::AgentEnvelope, Status>;
 
 /// Begins the conversation of the session that the first envelope names. It
 /// ends, and the session with it, when either side closes its stream.
@@ -35,7 +31,7 @@ pub(super) async fn attach(
     })?;
     let Lease { session, quota, outbox, blobs } = lease;
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
-    let mut writing = tokio::spawn(write(outbox, Arc::clone(&blobs), envelopes.clone()));
+    let mut writing = tokio::spawn(speak(outbox, Arc::clone(&blobs), envelopes.clone()));
     let inbox = Inbox::new(session, quota, Arc::clone(&blobs));
     let ears = Ears { dispatch: dispatch.clone(), session, inbox, blobs };
     let answers = envelopes.clone();
@@ -124,42 +120,5 @@ impl Ears {
             Spoken::Said(_) => return Ok(None),
         };
         Ok(state.map(|state| encode::blob_state(blob, state)))
-    }
-}
-
-/// Sends outcomes and output home, several in an envelope when they are there.
-async fn write(
-    mut outbox: OutboxReceiver,
-    blobs: Arc<SessionBlobs>,
-    envelopes: mpsc::Sender<Envelope>,
-) {
-    let mut sent = outbox.next().await;
-    while let Some(item) = sent {
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        let mut item = Some(item);
-        while let Some(next) = item {
-            let (one, many) = match next {
-                Sent::Output(output) => (Some(encode::output(output)), None),
-                Sent::Outcome(outcome) => (None, Some(encode::outcome(outcome))),
-            };
-            for frame in one.into_iter().chain(many.into_iter().flatten()) {
-                let size = encode::size(&frame);
-                if bytes > 0 && bytes + size > ENVELOPE_BYTES {
-                    let full = std::mem::take(&mut frames);
-                    if envelopes.send(Ok(v1::AgentEnvelope { frames: full })).await.is_err() {
-                        return;
-                    }
-                    bytes = 0;
-                }
-                bytes += size;
-                frames.push(frame);
-            }
-            item = outbox.ready();
-        }
-        if envelopes.send(Ok(v1::AgentEnvelope { frames })).await.is_err() {
-            return;
-        }
-        sent = outbox.next().await;
     }
 }

@@ -10,6 +10,7 @@ mod environments;
 mod executor_service;
 mod listener;
 mod server;
+mod speak;
 
 pub(crate) use environments::Environments;
 pub(crate) use executor_service::{AgentIdentity, ExecutorService};

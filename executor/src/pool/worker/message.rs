@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::blobs::BatchBlobs;
+use crate::blobs::{BatchBlobs, Buffers};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, Pid, WorkerId};
@@ -113,12 +113,21 @@ pub(crate) struct Remains {
 #[derive(Debug)]
 pub(crate) struct BatchOutcome {
     pub(crate) batch: BatchId,
-    /// The pickled results, or why there are none.
-    pub(crate) result: Result<Bytes, Failure>,
+    /// The results, or why there are none.
+    pub(crate) result: Result<Value, Failure>,
     pub(crate) timings: Timings,
     pub(crate) usage: Usage,
     /// The worker; `None` when the batch never reached one.
     pub(crate) pid: Option<Pid>,
+}
+
+/// The results of a batch.
+#[derive(Debug)]
+pub(crate) struct Value {
+    /// Pickled.
+    pub(crate) payload: Bytes,
+    /// What the pickle refers to outside of itself.
+    pub(crate) buffers: Option<Buffers>,
 }
 
 /// When each phase of a batch happened; see `outcome.proto`.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use clutch_worker_link::{BatchReport, ExceptionReport, FailureReport, Frame, FromWorker, Phase};
 
-use super::message::{BatchOutcome, Timings, Usage};
+use super::message::{BatchOutcome, Timings, Usage, Value};
 use super::output::Outputs;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind, RemoteException};
@@ -33,7 +32,10 @@ impl Running {
         outputs: &Outputs,
     ) -> Option<(BatchOutcome, u64)> {
         let (report, result) = match frame.message {
-            FromWorker::Done(report, _) => (report, Ok(frame.payload.into())),
+            FromWorker::Done(report, _) => {
+                let value = Value { payload: frame.payload.into(), buffers: None };
+                (report, Ok(value))
+            }
             FromWorker::Failed(report, failed) => {
                 (report, Err(failure(failed, frame.payload, outputs.stderr_tail())))
             }
@@ -50,7 +52,7 @@ impl Running {
         &self,
         pid: Pid,
         report: BatchReport,
-        result: Result<Bytes, Failure>,
+        result: Result<Value, Failure>,
     ) -> BatchOutcome {
         let at = Monotonic::from_nanoseconds;
         BatchOutcome {
