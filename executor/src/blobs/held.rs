@@ -40,6 +40,15 @@ pub(crate) struct BatchBlobs {
     pub(crate) held: Vec<Held>,
 }
 
+impl BatchBlobs {
+    /// Bytes that naming and mapping them takes on a worker's line, at most.
+    pub(crate) fn line_bytes(&self) -> usize {
+        const EACH: usize = 64;
+        let shared = self.shared.iter().map(|object| 1 + object.buffers.len()).sum::<usize>();
+        EACH.saturating_mul(self.buffers.len() + shared + self.held.len())
+    }
+}
+
 impl Held {
     pub(crate) fn new(blob: Blob, released: Arc<watch::Sender<()>>) -> Self {
         Self(Arc::new(Hold { blob, released }))

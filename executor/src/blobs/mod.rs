@@ -18,5 +18,5 @@ pub(crate) use blob::Blob;
 pub(crate) use buffers::{Buffers, Piece, end_of};
 pub(crate) use filling::{FillError, Filling};
 pub(crate) use held::{BatchBlobs, Held, Mapped, Releases};
-pub(crate) use ledger::{Digest, Usage};
+pub(crate) use ledger::Digest;
 pub(crate) use store::Store;

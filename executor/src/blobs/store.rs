@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
@@ -78,9 +77,9 @@ impl Store {
     }
 
     /// Where results are to go now; `None`: to memory.
-    pub(crate) fn spill_directory(&self) -> Option<&Path> {
+    pub(crate) fn spill_directory(&self) -> Option<&str> {
         let spills = self.state().ledger.spills();
-        spills.then_some(self.shared.options.spill_directory.as_path())
+        self.shared.options.spill_directory.to_str().filter(|_| spills)
     }
 
     /// How much is in use, and the bounds of it.

@@ -196,7 +196,7 @@ impl Dispatcher {
             Command::Submit(batch) => {
                 let (id, call) = (batch.id, batch.call);
                 let bytes: usize = batch.payload.iter().map(Bytes::len).sum();
-                let small = bytes <= PREFETCH_BYTES;
+                let small = bytes + batch.blobs.line_bytes() <= PREFETCH_BYTES;
                 self.registry.batches.insert(id, batch);
                 self.apply(Event::BatchSubmitted { batch: id, call, small });
             }

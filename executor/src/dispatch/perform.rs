@@ -97,6 +97,8 @@ impl Dispatcher {
             reaper: self.options.reaper.clone(),
             events: self.events.clone(),
             output: outbox.output(),
+            store: self.options.blobs.clone(),
+            releases: session.blobs.releases(),
         });
         let environment = session.environment;
         let entry = WorkerEntry { handle, environment, process: None, batches: 0, claims: 0 };

@@ -193,12 +193,12 @@ mod tests {
         assert_eq!(numbers, (1..last).collect(), "all but UNSPECIFIED");
     }
 
-    fn session() -> SessionBlobs {
-        SessionBlobs::new(Store::new(BlobOptions {
+    fn store() -> Store {
+        Store::new(BlobOptions {
             memory_bytes: 1 << 20,
             spill_directory: std::env::temp_dir(),
             spill_bytes: 0,
-        }))
+        })
     }
 
     fn ended(payload: Bytes, buffers: Option<Buffers>) -> BatchOutcome {
@@ -219,8 +219,9 @@ mod tests {
 
     #[test]
     fn a_long_payload_goes_in_parts_that_add_up() {
+        let session = SessionBlobs::new(store());
         let payload: Vec<u8> = (0..=255).cycle().take(CHUNK_BYTES * 2 + 5).collect();
-        let (mut frames, follow) = outcome(ended(payload.clone().into(), None), &session());
+        let (mut frames, follow) = outcome(ended(payload.clone().into(), None), &session);
         assert!(follow.is_none());
         let first = value(frames.next().unwrap());
         assert_eq!(first.payload_bytes, payload.len() as u64);
@@ -230,13 +231,14 @@ mod tests {
             bytes.extend_from_slice(&part.data);
         }
         assert!(bytes == payload && frames.next().is_none());
-        assert_eq!(outcome(ended(Bytes::from_static(b"x"), None), &session()).0.count(), 1);
+        assert_eq!(outcome(ended(Bytes::from_static(b"x"), None), &session).0.count(), 1);
     }
 
     #[tokio::test]
     async fn buffers_are_left_for_the_data_line_and_follow_where_there_is_none() {
-        let blobs = Arc::new(session());
-        let filling = blobs.store().allocate(67, false).await.unwrap();
+        let store = store();
+        let blobs = Arc::new(SessionBlobs::new(store.clone()));
+        let filling = store.allocate(67, false).await.unwrap();
         let buffers = Buffers { blob: filling.commit(None).unwrap(), lengths: vec![1, 3] };
         let payload = Bytes::from_static(b"xy");
         let (mut frames, follow) = outcome(ended(payload.clone(), Some(buffers.clone())), &blobs);

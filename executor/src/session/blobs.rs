@@ -81,11 +81,6 @@ impl SessionBlobs {
         self.released.subscribe()
     }
 
-    /// Where the results of this session's tasks are to be booked.
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-
     /// A data line begins; `None` when there are as many as may be.
     pub(crate) fn begin_line(self: &Arc<Self>, most: usize) -> Option<LineGuard> {
         let begun = self.lines.send_if_modified(|lines| {

@@ -182,10 +182,16 @@ fn blobs(
 ) -> Result<BlobOptions, SettingsError> {
     let memory_bytes = memory_bytes.unwrap_or_else(half_of_memory);
     let spill_bytes = spill_bytes.unwrap_or(memory_bytes.saturating_mul(4));
-    let spill_directory = spill_directory.unwrap_or_else(std::env::temp_dir);
+    let written = spill_directory.unwrap_or_else(std::env::temp_dir);
+    let refused = |reason| SettingsError::value("spill-directory", written.display(), reason);
+    // Workers are told this path, whatever directory they work in.
+    let spill_directory =
+        std::path::absolute(&written).map_err(|error| refused(error.to_string()))?;
     if spill_bytes > 0 && !spill_directory.is_dir() {
-        let reason = "there is no such directory";
-        return Err(SettingsError::value("spill-directory", spill_directory.display(), reason));
+        return Err(refused("there is no such directory".to_owned()));
+    }
+    if spill_directory.to_str().is_none() {
+        return Err(refused("its name is not UTF-8".to_owned()));
     }
     Ok(BlobOptions { memory_bytes, spill_directory, spill_bytes })
 }

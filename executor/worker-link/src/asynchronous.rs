@@ -1,13 +1,13 @@
 //! The agent's side of the task line, on tokio.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use serde::Serialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
-use crate::descriptors::{receive_once, send_once};
+use crate::descriptors::send_once;
 use crate::frame::{LinkError, encode_frame_head};
 
 /// Writes one frame whose payload is the chunks one after the other.
@@ -74,19 +74,4 @@ pub async fn write_with_descriptors<M: Serialize + Sync>(
 ) -> Result<(), LinkError> {
     let bytes = encode_frame_head(message, 0)?;
     Ok(send_bytes_with_descriptors(line, &bytes, descriptors).await?)
-}
-
-/// Receives some bytes, and the descriptors that came with the first of them;
-/// 0 bytes: the line is closed.
-///
-/// # Cancel safety
-/// Cancel safe.
-///
-/// # Errors
-/// When the line is broken.
-pub async fn receive_bytes_with_descriptors(
-    line: &UnixStream,
-    room: &mut [u8],
-) -> io::Result<(usize, Vec<OwnedFd>)> {
-    line.async_io(Interest::READABLE, || receive_once(line, room)).await
 }

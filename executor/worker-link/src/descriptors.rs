@@ -36,8 +36,11 @@ pub(crate) fn send_once(
 }
 
 /// One attempt to receive bytes, and the descriptors that come with the first
-/// of them, closed on exec; 0 bytes: the line is closed.
-pub(crate) fn receive_once(line: impl AsFd, room: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+/// of them that have any, closed on exec; 0 bytes: the line is closed.
+///
+/// # Errors
+/// When the line is broken, or nothing is there and it does not block.
+pub fn receive_once(line: impl AsFd, room: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 
 use clutch_worker_link::{
-    LinkError, MAX_DESCRIPTORS, MappedBlob, ToWorker, write_with_descriptors,
+    LinkError, MAX_DESCRIPTORS, MappedBlob, ToWorker, write_frame, write_with_descriptors,
 };
 use tokio::net::UnixStream;
 
@@ -24,10 +24,11 @@ impl Mapping {
         held.iter().filter(lacks).collect()
     }
 
-    /// Takes note that the worker loses what no batch will use any more.
-    pub(super) fn sweep(&mut self) -> Vec<u64> {
+    /// Takes note that the worker loses what no batch will use any more, or so
+    /// many of that.
+    pub(super) fn sweep(&mut self, most: usize) -> Vec<u64> {
         let gone = self.mapped.extract_if(|_, mapped| !mapped.is_wanted());
-        gone.map(|(blob, _)| blob).collect()
+        gone.take(most).map(|(blob, _)| blob).collect()
     }
 }
 
@@ -43,6 +44,17 @@ pub(super) async fn give(line: &UnixStream, blobs: &[&Held]) -> Result<(), LinkE
         write_with_descriptors(line, &ToWorker::Map(named.collect()), &descriptors).await?;
     }
     Ok(())
+}
+
+/// Has the worker forget these.
+///
+/// # Errors
+/// What is wrong with its line.
+pub(super) async fn take_back(line: &mut UnixStream, blobs: Vec<u64>) -> Result<(), LinkError> {
+    if blobs.is_empty() {
+        return Ok(());
+    }
+    write_frame::<_, _, &[u8]>(line, &ToWorker::Forget(blobs), &[]).await
 }
 
 #[cfg(test)]
@@ -73,13 +85,13 @@ mod tests {
         assert_eq!(mapping.add(&both[..1]).len(), 1);
         assert_eq!(mapping.add(&both).len(), 1, "it has the first already");
         drop(both);
-        assert!(mapping.sweep().is_empty());
+        assert!(mapping.sweep(9).is_empty());
         let first = one.blob().id();
         drop(one);
         assert_eq!(store.usage().0.blobs, 2, "the worker has it still");
-        assert_eq!(mapping.sweep(), [first]);
+        assert_eq!(mapping.sweep(9), [first]);
         assert_eq!(store.usage().0.blobs, 1);
-        assert!(mapping.sweep().is_empty());
+        assert!(mapping.sweep(9).is_empty());
     }
 
     #[tokio::test]

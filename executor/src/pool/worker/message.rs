@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::blobs::{BatchBlobs, Buffers};
+use crate::blobs::{BatchBlobs, Buffers, Releases, Store};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, Pid, WorkerId};
@@ -24,6 +24,10 @@ pub(crate) struct WorkerStart {
     pub(crate) reaper: Reaper,
     /// Where its events go.
     pub(crate) events: mpsc::Sender<WorkerEvent>,
+    /// Where its large results are booked.
+    pub(crate) store: Store,
+    /// Says when its session let go of a blob.
+    pub(crate) releases: Releases,
     /// Where what it prints goes; best effort.
     pub(crate) output: mpsc::Sender<Output>,
 }
