@@ -12,12 +12,11 @@ from typing import Any
 
 import cloudpickle
 import joblib
+from clutch_wire.clutch.v1 import blob_pb2 as blobs
+from clutch_wire.clutch.v1 import executor_pb2 as wire
+from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 
-from joblib_clutch._wire.clutch.v1 import blob_pb2 as blobs
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
-from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
-from joblib_clutch.handshake import open_channel
-from joblib_clutch.version import PROTOCOL_MAJOR, PROTOCOL_MINOR
+from support.channels import open_channel
 
 GREETING = b"CLUTCHD1"
 READ = blobs.BLOB_ACCESS_READ
@@ -41,7 +40,7 @@ class Conversation:
         self._said: queue.SimpleQueue[wire.ClientEnvelope | None] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[wire.AgentFrame | Exception | None] = queue.SimpleQueue()
         request = wire.OpenSessionRequest(
-            protocol=wire.ProtocolVersion(major=PROTOCOL_MAJOR, minor=PROTOCOL_MINOR),
+            protocol=wire.ProtocolVersion(major=1, minor=0),
             environment=wire.Environment(
                 python_version=platform.python_version(),
                 implementation=sys.implementation.name,
