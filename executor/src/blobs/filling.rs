@@ -73,11 +73,8 @@ impl Filling {
             io::Result::Ok(self)
         });
         let failed = |error: io::Error| {
-            let kind = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::QuotaExceeded,
-                _ => Kind::Internal,
-            };
-            FillError::Refused(Failure::new(kind, format!("a blob cannot be written: {error}")))
+            let what = format!("a blob cannot be written: {error}");
+            FillError::Refused(Failure::new(space::kind_of(&error), what))
         };
         written.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
     }

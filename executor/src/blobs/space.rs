@@ -30,17 +30,22 @@ pub(super) fn create(place: Place, bytes: u64, directory: &Path) -> Result<Owned
             )
         }),
         Place::Disk => on_disk(bytes, directory).map_err(|error| {
-            let kind = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Kind::QuotaExceeded,
-                _ => Kind::Internal,
-            };
             let directory = directory.display();
             let message = format!(
                 "no file of {bytes} bytes to be had in `spill-directory` `{directory}`: {error}"
             );
-            Failure::new(kind, message)
+            Failure::new(kind_of(&error), message)
         }),
     }
+}
+
+/// What it means that the operating system gives no room.
+pub(super) fn kind_of(error: &io::Error) -> Kind {
+    let full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
+    );
+    if full { Kind::QuotaExceeded } else { Kind::Internal }
 }
 
 fn in_memory(bytes: u64) -> io::Result<OwnedFd> {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::decode::{self, Spoken};
+use super::decode::{self, BlobSaid, Spoken};
 use super::encode;
 use super::speak::{Envelope, speak};
 use crate::dispatch::{AttachError, DispatchHandle, Lease};
@@ -97,8 +97,8 @@ impl Ears {
                 Spoken::Said(said) => {
                     commands.extend(self.inbox.take(said).map_err(|error| refused(&error))?);
                 }
-                other => {
-                    let answer = self.blob(other).await.map_err(|error| refused(&error))?;
+                Spoken::Blob(said) => {
+                    let answer = self.blob(said).await.map_err(|error| refused(&error))?;
                     answers.extend(answer);
                 }
             }
@@ -106,18 +106,17 @@ impl Ears {
         Ok((commands, answers))
     }
 
-    async fn blob(&self, spoken: Spoken) -> Result<Option<v1::AgentFrame>, Violation> {
+    async fn blob(&self, said: BlobSaid) -> Result<Option<v1::AgentFrame>, Violation> {
         self.inbox.between_payloads()?;
-        let (blob, state) = match spoken {
-            Spoken::Offer { blob, bytes, digest, writable } => {
+        let (blob, state) = match said {
+            BlobSaid::Offer { blob, bytes, digest, writable } => {
                 (blob, Some(self.blobs.offer(blob, bytes, digest, writable).await?))
             }
-            Spoken::Part { blob, data } => (blob, self.blobs.part(blob, data).await?),
-            Spoken::Release(blobs) => {
+            BlobSaid::Part { blob, data } => (blob, self.blobs.part(blob, data).await?),
+            BlobSaid::Release(blobs) => {
                 self.blobs.release(&blobs)?;
                 return Ok(None);
             }
-            Spoken::Said(_) => return Ok(None),
         };
         Ok(state.map(|state| encode::blob_state(blob, state)))
     }

@@ -88,13 +88,13 @@ async fn join(line: &mut UnixStream, dispatch: &DispatchHandle) -> io::Result<Op
     };
     let joined = match dispatch.join(join.session_id).await {
         None => Err(Failure::new(Kind::Internal, "there is no such session")),
-        Some(Joined { blobs, ended }) => match blobs.begin_line(MAX_LINES) {
-            Some(guard) => Ok((guard, ended)),
-            None => {
+        Some(Joined { blobs, ended }) => {
+            let guard = blobs.begin_line(MAX_LINES);
+            guard.map(|guard| (guard, ended)).ok_or_else(|| {
                 let message = format!("this session has {MAX_LINES} data lines already");
-                Err(Failure::new(Kind::QuotaExceeded, message))
-            }
-        },
+                Failure::new(Kind::QuotaExceeded, message)
+            })
+        }
     };
     match joined {
         Ok(joined) => {

@@ -14,9 +14,16 @@ use crate::session::{BlobUses, CallSettings, Profile, Said};
 /// One thing that a driver says.
 #[derive(Debug)]
 pub(super) enum Spoken {
-    /// To run something.
+    /// About batches.
     Said(Said),
-    /// Offers a blob.
+    /// About blobs.
+    Blob(BlobSaid),
+}
+
+/// One thing that a driver says about blobs.
+#[derive(Debug)]
+pub(super) enum BlobSaid {
+    /// Offers one.
     Offer { blob: u64, bytes: u64, digest: Option<Digest>, writable: bool },
     /// Sends bytes of one.
     Part { blob: u64, data: Bytes },
@@ -72,16 +79,20 @@ pub(super) fn spoken(session: SessionId, frame: v1::ClientFrame) -> Result<Spoke
         },
         Body::PayloadPart(part) => Said::Part { batch: part.batch_id, data: part.data },
         Body::CloseCall(call) => Said::CloseCall { call: call.call_id },
-        Body::OfferBlob(offer) => return offered(offer),
-        Body::BlobPart(part) => return Ok(Spoken::Part { blob: part.blob_id, data: part.data }),
-        Body::ReleaseBlobs(blobs) => return Ok(Spoken::Release(blobs.blob_ids)),
+        Body::OfferBlob(offer) => return offered(&offer).map(Spoken::Blob),
+        Body::BlobPart(part) => {
+            return Ok(Spoken::Blob(BlobSaid::Part { blob: part.blob_id, data: part.data }));
+        }
+        Body::ReleaseBlobs(blobs) => {
+            return Ok(Spoken::Blob(BlobSaid::Release(blobs.blob_ids)));
+        }
     }))
 }
 
-fn offered(offer: v1::OfferBlob) -> Result<Spoken, DecodeError> {
+fn offered(offer: &v1::OfferBlob) -> Result<BlobSaid, DecodeError> {
     let (blob, bytes, writable) = (offer.blob_id, offer.bytes, offer.writable);
     if offer.digest.is_empty() {
-        return Ok(Spoken::Offer { blob, bytes, digest: None, writable });
+        return Ok(BlobSaid::Offer { blob, bytes, digest: None, writable });
     }
     let length = offer.digest.len();
     let digest = Digest::try_from(&*offer.digest).map_err(|_| DecodeError::Length {
@@ -92,7 +103,7 @@ fn offered(offer: v1::OfferBlob) -> Result<Spoken, DecodeError> {
     if writable {
         return Err(DecodeError::WritableDigest);
     }
-    Ok(Spoken::Offer { blob, bytes, digest: Some(digest), writable })
+    Ok(BlobSaid::Offer { blob, bytes, digest: Some(digest), writable })
 }
 
 fn blob_uses(
@@ -140,10 +151,11 @@ mod tests {
     #[test]
     fn an_offer_has_a_whole_digest_or_none_and_is_not_writable_with_one() {
         let offer = |digest: &'static [u8], writable| {
-            offered(v1::OfferBlob { blob_id: 1, bytes: 2, digest: digest.into(), writable })
+            let digest = Bytes::from_static(digest);
+            offered(&v1::OfferBlob { blob_id: 1, bytes: 2, digest, writable })
         };
-        assert!(matches!(offer(&[], true), Ok(Spoken::Offer { digest: None, .. })));
-        assert!(matches!(offer(&[7; 32], false), Ok(Spoken::Offer { digest: Some(_), .. })));
+        assert!(matches!(offer(&[], true), Ok(BlobSaid::Offer { digest: None, .. })));
+        assert!(matches!(offer(&[7; 32], false), Ok(BlobSaid::Offer { digest: Some(_), .. })));
         let short = DecodeError::Length { field: "digest", length: 31, expected: 32 };
         assert_eq!(offer(&[7; 31], false).unwrap_err(), short);
         assert_eq!(offer(&[7; 32], true).unwrap_err(), DecodeError::WritableDigest);

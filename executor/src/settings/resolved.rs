@@ -181,7 +181,7 @@ fn blobs(
     spill_bytes: Option<u64>,
 ) -> Result<BlobOptions, SettingsError> {
     let memory_bytes = memory_bytes.unwrap_or_else(half_of_memory);
-    let spill_bytes = spill_bytes.unwrap_or(memory_bytes.saturating_mul(4));
+    let spill_bytes = spill_bytes.unwrap_or_else(|| memory_bytes.saturating_mul(4));
     let written = spill_directory.unwrap_or_else(std::env::temp_dir);
     let refused = |reason| SettingsError::value("spill-directory", written.display(), reason);
     // Workers are told this path, whatever directory they work in.

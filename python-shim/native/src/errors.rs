@@ -6,8 +6,18 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-create_exception!(_native, OpenFailedError, PyException, "The agent cannot be reached; why, in words.");
-create_exception!(_native, OpenRefusedError, PyException, "The agent opens no session; the refusal.");
+create_exception!(
+    _native,
+    OpenFailedError,
+    PyException,
+    "The agent cannot be reached; why, in words."
+);
+create_exception!(
+    _native,
+    OpenRefusedError,
+    PyException,
+    "The agent opens no session; the refusal."
+);
 create_exception!(_native, BlobRefusedError, PyException, "The agent has no room; the failure.");
 
 /// The refusal as a dictionary.

@@ -149,5 +149,5 @@ async fn released(releases: &mut Option<Releases>) {
         }
         *releases = None;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
