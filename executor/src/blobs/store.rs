@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Resource, getrlimit};
-
 use super::blob::{Blob, Content, Pin};
 use super::filling::Filling;
 use super::ledger::{Digest, Granted, Ledger, Limits, Place, Usage};
 use super::space;
 use crate::failure::{Failure, Kind};
+use crate::machine;
 use crate::settings::BlobOptions;
 
 /// Most blobs where the operating system sets no bound.
@@ -140,7 +139,7 @@ impl Store {
 /// Half of the descriptors that this process may have: the others are for
 /// connections and workers.
 fn most_blobs() -> usize {
-    let files = getrlimit(Resource::Nofile).current;
+    let files = machine::raise_open_files();
     files.and_then(|files| usize::try_from(files / 2).ok()).unwrap_or(MANY_BLOBS)
 }
 
