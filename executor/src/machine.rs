@@ -23,7 +23,7 @@ pub(crate) fn memory_bytes() -> Option<u64> {
 /// each blob is one. Gives that number; `None`: there is no bound.
 pub(crate) fn raise_open_files() -> Option<u64> {
     let allowed = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: allowed.maximum, ..allowed.clone() };
+    let raised = Rlimit { current: allowed.maximum, ..allowed };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => allowed.maximum,
         Err(error) => {
