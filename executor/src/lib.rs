@@ -16,6 +16,7 @@ pub mod identifiers;
 pub mod scheduler;
 pub mod settings;
 
+mod blobs;
 mod dispatch;
 mod error_chain;
 mod machine;

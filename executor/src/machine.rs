@@ -1,5 +1,6 @@
 //! What this machine has.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// CPUs that this process may use: its affinity and its container's quota
@@ -18,6 +19,20 @@ pub(crate) fn memory_bytes() -> Option<u64> {
     Some(container.map_or(whole, |limit| limit.min(whole)))
 }
 
+/// Lets this process, and those that it starts, open as many files as it may:
+/// each blob is one. Gives that number; `None`: there is no bound.
+pub(crate) fn raise_open_files() -> Option<u64> {
+    let allowed = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: allowed.maximum, ..allowed };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => allowed.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit on open files stays as it is");
+            allowed.current
+        }
+    }
+}
+
 /// Name of this machine in its network.
 pub(crate) fn host_name() -> String {
     System::host_name().unwrap_or_else(|_| "localhost".to_owned())
@@ -32,5 +47,11 @@ mod tests {
         assert!(cores() >= 1);
         assert!(memory_bytes().is_some_and(|bytes| bytes > 1 << 20), "{:?}", memory_bytes());
         assert!(!host_name().is_empty());
+    }
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_machine_allows() {
+        let allowed = raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, allowed);
     }
 }

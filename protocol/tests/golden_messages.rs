@@ -8,7 +8,10 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use bytes::Bytes;
-use clutch_protocol::v1::{self, agent_frame, batch_ended, client_frame, open_session_response};
+use clutch_protocol::v1::{
+    self, agent_frame, batch_ended, blob_state, client_frame, data_request, data_response,
+    open_session_response,
+};
 use prost::Message;
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -62,6 +65,10 @@ fn failure() -> v1::Failure {
 
 fn part() -> v1::PayloadPart {
     v1::PayloadPart { batch_id: 1 << 40, data: Bytes::from_static(b"rest") }
+}
+
+fn blob_use(blob_id: u64, access: v1::BlobAccess) -> v1::BlobUse {
+    v1::BlobUse { blob_id, access: access.into() }
 }
 
 #[test]
@@ -130,10 +137,25 @@ fn client_envelope() -> Outcome {
             tasks: 5,
             payload: Bytes::from_static(b"begin"),
             payload_bytes: 9,
-            ..Default::default()
+            buffers: vec![blob_use(3, v1::BlobAccess::Copy)],
+            shared: vec![v1::SharedObject {
+                pickle_blob_id: 4,
+                buffers: vec![blob_use(5, v1::BlobAccess::Read)],
+            }],
         }),
         client_frame::Body::PayloadPart(part()),
         client_frame::Body::CloseCall(v1::CloseCall { call_id: 2 }),
+        client_frame::Body::OfferBlob(v1::OfferBlob {
+            blob_id: 3,
+            bytes: 1 << 33,
+            digest: Bytes::from_static(&[0xab; 32]),
+            writable: true,
+        }),
+        client_frame::Body::BlobPart(v1::BlobPart {
+            blob_id: 3,
+            data: Bytes::from_static(b"some"),
+        }),
+        client_frame::Body::ReleaseBlobs(v1::ReleaseBlobs { blob_ids: vec![3, 1 << 63] }),
     ];
     let frames = bodies.map(|body| v1::ClientFrame { body: Some(body) }).into();
     check("client_envelope", &v1::ClientEnvelope { session_id: "5f0c".to_owned(), frames })
@@ -157,8 +179,12 @@ fn agent_envelope() -> Outcome {
         usage: Some(v1::Usage { user_nanoseconds: 7, system_nanoseconds: 8, peak_memory_bytes: 9 }),
         worker_pid: 4242,
     };
-    let value =
-        v1::Value { payload: Bytes::from_static(b"begin"), payload_bytes: 9, ..Default::default() };
+    let value = v1::Value {
+        payload: Bytes::from_static(b"begin"),
+        payload_bytes: 9,
+        buffer_bytes: vec![100, 1 << 33],
+        blob_id: 1 << 63,
+    };
     let bodies = [
         agent_frame::Body::BatchEnded(ended(batch_ended::Outcome::Value(value))),
         agent_frame::Body::PayloadPart(part()),
@@ -169,9 +195,59 @@ fn agent_envelope() -> Outcome {
             data: Bytes::from_static(b"\xffnot text"),
         }),
         agent_frame::Body::Capacity(v1::Capacity { slots: 6 }),
+        agent_frame::Body::BlobState(v1::BlobState {
+            blob_id: 3,
+            state: Some(blob_state::State::Missing(v1::BlobMissing {})),
+        }),
     ];
     let frames = bodies.map(|body| v1::AgentFrame { body: Some(body) }).into();
     check("agent_envelope", &v1::AgentEnvelope { frames })
+}
+
+#[test]
+fn data_request() -> Outcome {
+    let requests = [
+        ("join", data_request::Body::Join(v1::JoinSession { session_id: "5f0c".to_owned() })),
+        (
+            "allocate",
+            data_request::Body::Allocate(v1::AllocateBlob {
+                blob_id: 3,
+                bytes: 1 << 33,
+                writable: true,
+            }),
+        ),
+        ("commit", data_request::Body::Commit(v1::CommitBlob { blob_id: 3 })),
+        ("fetch", data_request::Body::Fetch(v1::FetchBlob { blob_id: 1 << 63 })),
+        (
+            "same_file",
+            data_request::Body::SameFile(v1::SameFile {
+                path: "/data/x.npy".to_owned(),
+                device: 66,
+                inode: 1 << 40,
+                bytes: 1 << 33,
+            }),
+        ),
+    ];
+    for (name, body) in requests {
+        let name = format!("data_request_{name}");
+        check(&name, &v1::DataRequest { body: Some(body) })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn data_response() -> Outcome {
+    let responses = [
+        ("done", data_response::Body::Done(v1::Done {})),
+        ("descriptor", data_response::Body::Descriptor(v1::DescriptorSent {})),
+        ("file_is_same", data_response::Body::FileIsSame(v1::FileIsSame { same: true })),
+        ("refused", data_response::Body::Refused(failure())),
+    ];
+    for (name, body) in responses {
+        let name = format!("data_response_{name}");
+        check(&name, &v1::DataResponse { body: Some(body) })?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -203,6 +279,14 @@ fn get_status() -> Outcome {
                 batches: 12,
             }],
             draining: true,
+            blobs: Some(v1::BlobStatus {
+                count: 5,
+                cached: 2,
+                memory_bytes: 1 << 33,
+                memory_limit_bytes: 1 << 34,
+                spilled_bytes: 4096,
+                spill_limit_bytes: 1 << 36,
+            }),
         },
     )
 }

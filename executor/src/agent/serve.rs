@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::build::Built;
 use super::lifeline::Lifeline;
 use super::ready;
+use crate::blobs::Store;
 use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
 use crate::machine::host_name;
@@ -32,12 +33,14 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         .iter()
         .map(|environment| Zygote::start(environment.clone(), built.zygote.clone()))
         .collect::<io::Result<Vec<_>>>()?;
+    let blobs = Store::new(built.settings.blobs.clone());
     let dispatch = Dispatcher::start(DispatchOptions {
         scheduler: built.settings.scheduler,
         pool: built.settings.pool.clone(),
         session: built.settings.session,
         zygotes: zygotes.clone(),
         reaper,
+        blobs: blobs.clone(),
     });
     let served = built.environments.iter().cloned().zip(zygotes).collect();
     let service = ExecutorService {
@@ -45,11 +48,13 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         environments: Environments::new(served),
         identity: identity(&built),
         options: built.settings.session,
+        blobs,
     };
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
     // for a session then is told why there is none.
-    let mut server = tokio::spawn(serve_grpc(service, built.listener.serve()?, stopped));
+    let mut server =
+        tokio::spawn(serve_grpc(service, built.listener.serve(dispatch.clone())?, stopped));
     ready::tell(&built)?;
     let ending = tokio::select! {
         served = &mut server => {

@@ -1,5 +1,6 @@
 //! One message at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,15 +8,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::DispatchHandle;
-use super::message::{AttachError, Lease, Message};
+use super::message::{AttachError, Joined, Lease, Message};
 use super::registry::{Forked, Registry};
 use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
+use crate::blobs::Store;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::SessionId;
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
-use crate::session::{Command, Quota, outbox};
+use crate::session::{Command, Quota, SessionBlobs, outbox};
 use crate::settings::{PoolOptions, SessionOptions};
 
 /// Messages that may wait; senders wait when there are more.
@@ -38,6 +40,7 @@ pub(crate) struct DispatchOptions {
     /// One for each environment, in their order.
     pub(crate) zygotes: Vec<Zygote>,
     pub(crate) reaper: Reaper,
+    pub(crate) blobs: Store,
 }
 
 /// The loop and its tables.
@@ -110,6 +113,14 @@ impl Dispatcher {
                     self.close(lease.session);
                 }
             }
+            Message::Join { token, answer } => {
+                let entry = self.registry.by_token(&token);
+                let joined = entry.map(|(_, entry)| Joined {
+                    blobs: Arc::clone(&entry.blobs),
+                    ended: entry.ended.subscribe(),
+                });
+                answer.send(joined).ok();
+            }
             Message::Commands { session, commands } => {
                 for command in commands {
                     self.command(session, command);
@@ -143,7 +154,8 @@ impl Dispatcher {
             let message = format!("{most} sessions are open; `max-sessions` allows no more");
             return Err(Failure::new(Kind::QuotaExceeded, message));
         }
-        self.registry.open(name, environment, Monotonic::now())
+        let blobs = SessionBlobs::new(self.options.blobs.clone());
+        self.registry.open(name, environment, blobs, Monotonic::now())
     }
 
     fn attach(&mut self, token: &str) -> Result<Lease, AttachError> {
@@ -154,9 +166,10 @@ impl Dispatcher {
         }
         let (sender, receiver) = outbox(options.max_open_batches);
         entry.outbox = Some(sender);
+        let blobs = Arc::clone(&entry.blobs);
         tracing::info!(%session, name = entry.name, "session attached");
         self.apply(Event::SessionOpened(session));
-        Ok(Lease { session, quota: Quota::new(options), outbox: receiver })
+        Ok(Lease { session, quota: Quota::new(options), outbox: receiver, blobs })
     }
 
     pub(super) fn close(&mut self, session: SessionId) {
@@ -183,7 +196,7 @@ impl Dispatcher {
             Command::Submit(batch) => {
                 let (id, call) = (batch.id, batch.call);
                 let bytes: usize = batch.payload.iter().map(Bytes::len).sum();
-                let small = bytes <= PREFETCH_BYTES;
+                let small = bytes + batch.blobs.line_bytes() <= PREFETCH_BYTES;
                 self.registry.batches.insert(id, batch);
                 self.apply(Event::BatchSubmitted { batch: id, call, small });
             }

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::{AttachError, Lease, Message};
+use super::message::{AttachError, Joined, Lease, Message};
 use super::status::AgentSnapshot;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::SessionId;
@@ -26,6 +26,11 @@ impl DispatchHandle {
     pub(crate) async fn attach(&self, token: String) -> Result<Lease, AttachError> {
         let answer = self.ask(|answer| Message::Attach { token, answer }).await;
         answer.unwrap_or(Err(AttachError::Unknown))
+    }
+
+    /// Finds the session of a data line; `None` when there is none.
+    pub(crate) async fn join(&self, token: String) -> Option<Joined> {
+        self.ask(|answer| Message::Join { token, answer }).await.flatten()
     }
 
     /// Hands over what a driver asks for. Waits while the dispatcher is busy:

@@ -1,12 +1,14 @@
 //! What may be said to the dispatcher.
 
-use tokio::sync::oneshot;
+use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
 
 use super::status::AgentSnapshot;
 use crate::failure::Failure;
 use crate::identifiers::SessionId;
 use crate::pool::WorkerEvent;
-use crate::session::{Command, OutboxReceiver, Quota};
+use crate::session::{Command, OutboxReceiver, Quota, SessionBlobs};
 
 /// Everything that reaches the dispatcher.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub(super) enum Message {
     Open { name: String, environment: usize, answer: oneshot::Sender<Result<String, Failure>> },
     /// A driver begins its conversation.
     Attach { token: String, answer: oneshot::Sender<Result<Lease, AttachError>> },
+    /// A driver's data line begins.
+    Join { token: String, answer: oneshot::Sender<Option<Joined>> },
     /// A driver asks for things, in order.
     Commands { session: SessionId, commands: Vec<Command> },
     /// A conversation is over.
@@ -37,6 +41,15 @@ pub(crate) struct Lease {
     pub(crate) session: SessionId,
     pub(crate) quota: Quota,
     pub(crate) outbox: OutboxReceiver,
+    pub(crate) blobs: Arc<SessionBlobs>,
+}
+
+/// A session as a data line has it.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) blobs: Arc<SessionBlobs>,
+    /// Resolves, with an error, when the session has ended.
+    pub(crate) ended: watch::Receiver<()>,
 }
 
 /// Why a driver cannot attach.

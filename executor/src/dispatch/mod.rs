@@ -10,4 +10,4 @@ mod status;
 
 pub(crate) use event_loop::{DispatchOptions, Dispatcher};
 pub(crate) use handle::DispatchHandle;
-pub(crate) use message::{AttachError, Lease};
+pub(crate) use message::{AttachError, Joined, Lease};

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem::take;
+use std::sync::Arc;
 
 use super::event_loop::Dispatcher;
 use super::registry::WorkerEntry;
@@ -96,6 +97,8 @@ impl Dispatcher {
             reaper: self.options.reaper.clone(),
             events: self.events.clone(),
             output: outbox.output(),
+            store: self.options.blobs.clone(),
+            releases: session.blobs.releases(),
         });
         let environment = session.environment;
         let entry = WorkerEntry { handle, environment, process: None, batches: 0, claims: 0 };
@@ -123,6 +126,7 @@ impl Dispatcher {
             queued_at: batch.queued_at,
             claim: if prefetched { entry.offer() } else { 0 },
             payload,
+            blobs: Arc::clone(&batch.blobs),
         }));
         if let Err(order) = entry.handle.order(order) {
             // The worker is gone; its exit, already on the way, gives the

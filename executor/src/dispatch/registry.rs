@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
 use crate::pool::{Order, ProgressPage, WorkerHandle};
 use crate::random_name::random_name;
-use crate::session::{Batch, CallSettings, Outbox, Profile};
+use crate::session::{Batch, CallSettings, Outbox, Profile, SessionBlobs};
 
 /// How long an opened session may stay unattached.
 const ATTACH_WITHIN: Duration = Duration::from_secs(30);
@@ -33,6 +35,9 @@ pub(super) struct SessionEntry {
     token: String,
     pub(super) environment: usize,
     opened_at: Monotonic,
+    pub(super) blobs: Arc<SessionBlobs>,
+    /// Its receivers see the session's end when this is gone.
+    pub(super) ended: watch::Sender<()>,
     /// `None` until the driver attaches.
     pub(super) outbox: Option<Outbox>,
 }
@@ -77,6 +82,7 @@ impl Registry {
         &mut self,
         name: String,
         environment: usize,
+        blobs: SessionBlobs,
         now: Monotonic,
     ) -> Result<String, Failure> {
         let token = random_name().map_err(|error| {
@@ -84,8 +90,15 @@ impl Registry {
         })?;
         self.last_session += 1;
         let session = SessionId(self.last_session);
-        let entry =
-            SessionEntry { name, token: token.clone(), environment, opened_at: now, outbox: None };
+        let entry = SessionEntry {
+            name,
+            token: token.clone(),
+            environment,
+            opened_at: now,
+            blobs: Arc::new(blobs),
+            ended: watch::Sender::new(()),
+            outbox: None,
+        };
         self.sessions.insert(session, entry);
         Ok(token)
     }

@@ -1,22 +1,21 @@
 //! One session's conversation, in both directions.
 
+use std::sync::Arc;
+
 use clutch_protocol::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{decode, encode};
+use super::decode::{self, BlobSaid, Spoken};
+use super::encode;
+use super::speak::{Envelope, speak};
 use crate::dispatch::{AttachError, DispatchHandle, Lease};
 use crate::identifiers::SessionId;
-use crate::session::{Inbox, OutboxReceiver, Sent};
+use crate::session::{Command, Inbox, SessionBlobs, Violation};
 
 /// Envelopes that may wait for the network.
 const MAX_ENVELOPES: usize = 8;
-
-/// Bytes after which an envelope is full.
-const ENVELOPE_BYTES: usize = clutch_protocol::CHUNK_BYTES;
-
-type Envelope = Result<v1::AgentEnvelope, Status>;
 
 /// Begins the conversation of the session that the first envelope names. It
 /// ends, and the session with it, when either side closes its stream.
@@ -30,12 +29,14 @@ pub(super) async fn attach(
         AttachError::Unknown => Status::not_found(error.to_string()),
         AttachError::Attached => Status::already_exists(error.to_string()),
     })?;
-    let Lease { session, quota, outbox } = lease;
+    let Lease { session, quota, outbox, blobs } = lease;
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
-    let mut writing = tokio::spawn(write(outbox, envelopes.clone()));
-    let inbox = Inbox::new(session, quota);
+    let mut writing = tokio::spawn(speak(outbox, Arc::clone(&blobs), envelopes.clone()));
+    let inbox = Inbox::new(session, quota, Arc::clone(&blobs));
+    let ears = Ears { dispatch: dispatch.clone(), session, inbox, blobs };
+    let answers = envelopes.clone();
     tokio::spawn(async move {
-        let reading = read(&dispatch, session, inbox, first, stream);
+        let reading = ears.read(first, stream, &answers);
         let ended = tokio::select! {
             ended = reading => ended,
             () = envelopes.closed() => Ok(()),
@@ -52,57 +53,71 @@ pub(super) async fn attach(
     Ok(ReceiverStream::new(receiver))
 }
 
-async fn read(
-    dispatch: &DispatchHandle,
+/// What is needed to understand a driver.
+struct Ears {
+    dispatch: DispatchHandle,
     session: SessionId,
-    mut inbox: Inbox,
-    first: v1::ClientEnvelope,
-    mut stream: Streaming<v1::ClientEnvelope>,
-) -> Result<(), Status> {
-    let mut next = Some(first);
-    while let Some(envelope) = next {
-        let mut commands = Vec::with_capacity(envelope.frames.len());
-        for frame in envelope.frames {
-            let refused =
-                |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
-            let said = decode::said(session, frame).map_err(|error| refused(&error))?;
-            commands.extend(inbox.take(said).map_err(|error| refused(&error))?);
-        }
-        dispatch.submit(session, commands).await;
-        next = stream.message().await?;
-    }
-    Ok(())
+    inbox: Inbox,
+    blobs: Arc<SessionBlobs>,
 }
 
-/// Sends outcomes and output home, several in an envelope when they are there.
-async fn write(mut outbox: OutboxReceiver, envelopes: mpsc::Sender<Envelope>) {
-    let mut sent = outbox.next().await;
-    while let Some(item) = sent {
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        let mut item = Some(item);
-        while let Some(next) = item {
-            let (one, many) = match next {
-                Sent::Output(output) => (Some(encode::output(output)), None),
-                Sent::Outcome(outcome) => (None, Some(encode::outcome(outcome))),
-            };
-            for frame in one.into_iter().chain(many.into_iter().flatten()) {
-                let size = encode::size(&frame);
-                if bytes > 0 && bytes + size > ENVELOPE_BYTES {
-                    let full = std::mem::take(&mut frames);
-                    if envelopes.send(Ok(v1::AgentEnvelope { frames: full })).await.is_err() {
-                        return;
-                    }
-                    bytes = 0;
-                }
-                bytes += size;
-                frames.push(frame);
+impl Ears {
+    async fn read(
+        mut self,
+        first: v1::ClientEnvelope,
+        mut stream: Streaming<v1::ClientEnvelope>,
+        answers: &mpsc::Sender<Envelope>,
+    ) -> Result<(), Status> {
+        let mut next = Some(first);
+        while let Some(envelope) = next {
+            let (commands, frames) = self.hear(envelope.frames).await?;
+            if !commands.is_empty() {
+                self.dispatch.submit(self.session, commands).await;
             }
-            item = outbox.ready();
+            // A driver that does not take its answers is not heard either.
+            if !frames.is_empty() && answers.send(Ok(v1::AgentEnvelope { frames })).await.is_err() {
+                return Ok(());
+            }
+            next = stream.message().await?;
         }
-        if envelopes.send(Ok(v1::AgentEnvelope { frames })).await.is_err() {
-            return;
+        Ok(())
+    }
+
+    /// Takes the frames of an envelope in; gives what is to be done, and what
+    /// is to be said at once.
+    async fn hear(
+        &mut self,
+        frames: Vec<v1::ClientFrame>,
+    ) -> Result<(Vec<Command>, Vec<v1::AgentFrame>), Status> {
+        let refused = |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
+        let mut commands = Vec::with_capacity(frames.len());
+        let mut answers = Vec::new();
+        for frame in frames {
+            match decode::spoken(self.session, frame).map_err(|error| refused(&error))? {
+                Spoken::Said(said) => {
+                    commands.extend(self.inbox.take(said).map_err(|error| refused(&error))?);
+                }
+                Spoken::Blob(said) => {
+                    let answer = self.blob(said).await.map_err(|error| refused(&error))?;
+                    answers.extend(answer);
+                }
+            }
         }
-        sent = outbox.next().await;
+        Ok((commands, answers))
+    }
+
+    async fn blob(&self, said: BlobSaid) -> Result<Option<v1::AgentFrame>, Violation> {
+        self.inbox.between_payloads()?;
+        let (blob, state) = match said {
+            BlobSaid::Offer { blob, bytes, digest, writable } => {
+                (blob, Some(self.blobs.offer(blob, bytes, digest, writable).await?))
+            }
+            BlobSaid::Part { blob, data } => (blob, self.blobs.part(blob, data).await?),
+            BlobSaid::Release(blobs) => {
+                self.blobs.release(&blobs)?;
+                return Ok(None);
+            }
+        };
+        Ok(state.map(|state| encode::blob_state(blob, state)))
     }
 }

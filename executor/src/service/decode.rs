@@ -2,10 +2,34 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use clutch_protocol::v1::{self, client_frame::Body};
 
+use clutch_worker_link::Access;
+
+use crate::blobs::Digest;
 use crate::identifiers::{ProfileId, SessionId};
-use crate::session::{CallSettings, Profile, Said};
+use crate::session::{BlobUses, CallSettings, Profile, Said};
+
+/// One thing that a driver says.
+#[derive(Debug)]
+pub(super) enum Spoken {
+    /// About batches.
+    Said(Said),
+    /// About blobs.
+    Blob(BlobSaid),
+}
+
+/// One thing that a driver says about blobs.
+#[derive(Debug)]
+pub(super) enum BlobSaid {
+    /// Offers one.
+    Offer { blob: u64, bytes: u64, digest: Option<Digest>, writable: bool },
+    /// Sends bytes of one.
+    Part { blob: u64, data: Bytes },
+    /// Lets go of some.
+    Release(Vec<u64>),
+}
 
 /// A message that cannot be understood.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -16,11 +40,17 @@ pub(super) enum DecodeError {
     /// A value is out of its range.
     #[error("field `{field}` cannot be `{value}`")]
     Range { field: &'static str, value: f64 },
+    /// A field has the wrong length.
+    #[error("field `{field}` has {length} bytes, it must have {expected}")]
+    Length { field: &'static str, length: usize, expected: usize },
+    /// Content that can change has no digest.
+    #[error("a blob with a digest cannot be writable")]
+    WritableDigest,
 }
 
 /// Translates one message of a driver.
-pub(super) fn said(session: SessionId, frame: v1::ClientFrame) -> Result<Said, DecodeError> {
-    Ok(match frame.body.ok_or(DecodeError::Missing("body"))? {
+pub(super) fn spoken(session: SessionId, frame: v1::ClientFrame) -> Result<Spoken, DecodeError> {
+    Ok(Spoken::Said(match frame.body.ok_or(DecodeError::Missing("body"))? {
         Body::DefineProfile(profile) => Said::DefineProfile {
             profile: profile.profile_id,
             settings: Profile {
@@ -45,13 +75,59 @@ pub(super) fn said(session: SessionId, frame: v1::ClientFrame) -> Result<Said, D
             tasks: batch.tasks,
             payload: batch.payload,
             payload_bytes: batch.payload_bytes,
+            uses: blob_uses(&batch.buffers, batch.shared)?,
         },
         Body::PayloadPart(part) => Said::Part { batch: part.batch_id, data: part.data },
         Body::CloseCall(call) => Said::CloseCall { call: call.call_id },
-        Body::OfferBlob(_) | Body::BlobPart(_) | Body::ReleaseBlobs(_) => {
-            return Err(DecodeError::Missing("blob store"));
+        Body::OfferBlob(offer) => return offered(&offer).map(Spoken::Blob),
+        Body::BlobPart(part) => {
+            return Ok(Spoken::Blob(BlobSaid::Part { blob: part.blob_id, data: part.data }));
         }
-    })
+        Body::ReleaseBlobs(blobs) => {
+            return Ok(Spoken::Blob(BlobSaid::Release(blobs.blob_ids)));
+        }
+    }))
+}
+
+fn offered(offer: &v1::OfferBlob) -> Result<BlobSaid, DecodeError> {
+    let (blob, bytes, writable) = (offer.blob_id, offer.bytes, offer.writable);
+    if offer.digest.is_empty() {
+        return Ok(BlobSaid::Offer { blob, bytes, digest: None, writable });
+    }
+    let length = offer.digest.len();
+    let digest = Digest::try_from(&*offer.digest).map_err(|_| DecodeError::Length {
+        field: "digest",
+        length,
+        expected: 32,
+    })?;
+    if writable {
+        return Err(DecodeError::WritableDigest);
+    }
+    Ok(BlobSaid::Offer { blob, bytes, digest: Some(digest), writable })
+}
+
+fn blob_uses(
+    buffers: &[v1::BlobUse],
+    shared: Vec<v1::SharedObject>,
+) -> Result<BlobUses, DecodeError> {
+    let uses = |buffers: &[v1::BlobUse]| {
+        let uses = buffers.iter().map(|used| Ok((used.blob_id, access(used.access)?)));
+        uses.collect::<Result<Vec<_>, DecodeError>>()
+    };
+    let shared =
+        shared.into_iter().map(|object| Ok((object.pickle_blob_id, uses(&object.buffers)?)));
+    Ok(BlobUses { buffers: uses(buffers)?, shared: shared.collect::<Result<_, _>>()? })
+}
+
+fn access(access: i32) -> Result<Access, DecodeError> {
+    match v1::BlobAccess::try_from(access) {
+        Ok(v1::BlobAccess::Read) => Ok(Access::Read),
+        Ok(v1::BlobAccess::Copy) => Ok(Access::Copy),
+        Ok(v1::BlobAccess::Write) => Ok(Access::Write),
+        Ok(v1::BlobAccess::Unspecified) | Err(_) => {
+            Err(DecodeError::Range { field: "access", value: f64::from(access) })
+        }
+    }
 }
 
 fn task_timeout(seconds: f64) -> Result<Option<Duration>, DecodeError> {
@@ -68,8 +144,30 @@ mod tests {
 
     #[test]
     fn an_empty_frame_is_refused() {
-        let error = said(SessionId(1), v1::ClientFrame { body: None }).unwrap_err();
+        let error = spoken(SessionId(1), v1::ClientFrame { body: None }).unwrap_err();
         assert_eq!(error, DecodeError::Missing("body"));
+    }
+
+    #[test]
+    fn an_offer_has_a_whole_digest_or_none_and_is_not_writable_with_one() {
+        let offer = |digest: &'static [u8], writable| {
+            let digest = Bytes::from_static(digest);
+            offered(&v1::OfferBlob { blob_id: 1, bytes: 2, digest, writable })
+        };
+        assert!(matches!(offer(&[], true), Ok(BlobSaid::Offer { digest: None, .. })));
+        assert!(matches!(offer(&[7; 32], false), Ok(BlobSaid::Offer { digest: Some(_), .. })));
+        let short = DecodeError::Length { field: "digest", length: 31, expected: 32 };
+        assert_eq!(offer(&[7; 31], false).unwrap_err(), short);
+        assert_eq!(offer(&[7; 32], true).unwrap_err(), DecodeError::WritableDigest);
+    }
+
+    #[test]
+    fn a_use_without_an_access_is_refused() {
+        let used = v1::BlobUse { blob_id: 1, access: 0 };
+        let shared = vec![v1::SharedObject { pickle_blob_id: 2, buffers: vec![used] }];
+        let refused = DecodeError::Range { field: "access", value: 0.0 };
+        assert_eq!(blob_uses(&[used], Vec::new()).unwrap_err(), refused);
+        assert_eq!(blob_uses(&[], shared).unwrap_err(), refused);
     }
 
     #[test]

@@ -2,21 +2,39 @@
 
 use bytes::Bytes;
 use clutch_protocol::CHUNK_BYTES;
-use clutch_protocol::v1::{self, agent_frame::Body, batch_ended};
+use clutch_protocol::v1::{self, agent_frame::Body, batch_ended, blob_state};
 
+use crate::blobs::Buffers;
 use crate::failure::{Failure, Fault, Kind};
 use crate::identifiers::Pid;
-use crate::pool::{BatchOutcome, Output, OutputStream, Timings, Usage};
+use crate::pool::{BatchOutcome, Output, OutputStream, Timings, Usage, Value};
+use crate::session::{Offered, SessionBlobs};
 
-/// The frames of one outcome: itself, then the rest of its payload.
-pub(super) fn outcome(outcome: BatchOutcome) -> impl Iterator<Item = v1::AgentFrame> {
+/// The frames of one outcome: itself, then the rest of its payload. The
+/// payload goes on with the buffers that come back, if there are any: those
+/// that the driver cannot fetch by a data line.
+pub(super) fn outcome(
+    outcome: BatchOutcome,
+    blobs: &SessionBlobs,
+) -> (impl Iterator<Item = v1::AgentFrame> + use<>, Option<Buffers>) {
     let batch_id = outcome.batch.batch;
     let mut rest = Bytes::new();
+    let mut follow = None;
     let result = match outcome.result {
-        Ok(mut payload) => {
-            let payload_bytes = payload.len() as u64;
+        Ok(Value { mut payload, buffers }) => {
+            let mut value = v1::Value { payload_bytes: payload.len() as u64, ..Default::default() };
             rest = payload.split_off(payload.len().min(CHUNK_BYTES));
-            batch_ended::Outcome::Value(v1::Value { payload, payload_bytes, ..Default::default() })
+            value.payload = payload;
+            if let Some(buffers) = buffers {
+                value.buffer_bytes.clone_from(&buffers.lengths);
+                if blobs.has_line() {
+                    value.blob_id = blobs.keep_result(buffers.blob);
+                } else {
+                    value.payload_bytes += buffers.bytes();
+                    follow = Some(buffers);
+                }
+            }
+            batch_ended::Outcome::Value(value)
         }
         Err(failed) => batch_ended::Outcome::Failure(failure(failed)),
     };
@@ -31,10 +49,14 @@ pub(super) fn outcome(outcome: BatchOutcome) -> impl Iterator<Item = v1::AgentFr
         if rest.is_empty() {
             return None;
         }
-        let data = rest.split_to(rest.len().min(CHUNK_BYTES));
-        Some(Body::PayloadPart(v1::PayloadPart { batch_id, data }))
+        Some(payload_part(batch_id, rest.split_to(rest.len().min(CHUNK_BYTES))))
     });
-    std::iter::once(Body::BatchEnded(ended)).chain(parts).map(frame)
+    (std::iter::once(frame(Body::BatchEnded(ended))).chain(parts), follow)
+}
+
+/// The frame with more bytes of an outcome.
+pub(super) const fn payload_part(batch_id: u64, data: Bytes) -> v1::AgentFrame {
+    frame(Body::PayloadPart(v1::PayloadPart { batch_id, data }))
 }
 
 /// The frame of one piece of output.
@@ -44,6 +66,16 @@ pub(super) fn output(output: Output) -> v1::AgentFrame {
         OutputStream::Stderr => v1::OutputStream::Stderr,
     };
     frame(Body::Output(v1::Output { pid: output.pid.0, stream: stream.into(), data: output.data }))
+}
+
+/// The frame that says what became of an offered blob.
+pub(super) fn blob_state(blob_id: u64, offered: Offered) -> v1::AgentFrame {
+    let state = match offered {
+        Offered::Present => blob_state::State::Present(v1::BlobPresent {}),
+        Offered::Missing => blob_state::State::Missing(v1::BlobMissing {}),
+        Offered::Refused(why) => blob_state::State::Refused(failure(why)),
+    };
+    frame(Body::BlobState(v1::BlobState { blob_id, state: Some(state) }))
 }
 
 const fn frame(body: Body) -> v1::AgentFrame {
@@ -93,7 +125,7 @@ fn usage(usage: Usage) -> v1::Usage {
     }
 }
 
-fn failure(failure: Failure) -> v1::Failure {
+pub(super) fn failure(failure: Failure) -> v1::Failure {
     v1::Failure {
         kind: kind(failure.kind).into(),
         fault: fault(failure.kind.fault()).into(),
@@ -145,9 +177,12 @@ pub(super) const fn fault(fault: Fault) -> v1::Fault {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::blobs::{Piece, Store};
     use crate::identifiers::{BatchId, SessionId};
+    use crate::settings::BlobOptions;
 
     #[test]
     fn every_kind_of_the_closed_list_has_a_number_of_its_own() {
@@ -158,41 +193,68 @@ mod tests {
         assert_eq!(numbers, (1..last).collect(), "all but UNSPECIFIED");
     }
 
+    fn store() -> Store {
+        Store::new(BlobOptions {
+            memory_bytes: 1 << 20,
+            spill_directory: std::env::temp_dir(),
+            spill_bytes: 0,
+        })
+    }
+
+    fn ended(payload: Bytes, buffers: Option<Buffers>) -> BatchOutcome {
+        BatchOutcome {
+            batch: BatchId { session: SessionId(1), batch: 7 },
+            result: Ok(Value { payload, buffers }),
+            timings: Timings::default(),
+            usage: Usage::default(),
+            pid: None,
+        }
+    }
+
+    fn value(frame: v1::AgentFrame) -> v1::Value {
+        let Some(Body::BatchEnded(end)) = frame.body else { panic!("{frame:?}") };
+        let Some(batch_ended::Outcome::Value(value)) = end.outcome else { panic!("{end:?}") };
+        value
+    }
+
     #[test]
     fn a_long_payload_goes_in_parts_that_add_up() {
+        let session = SessionBlobs::new(store());
         let payload: Vec<u8> = (0..=255).cycle().take(CHUNK_BYTES * 2 + 5).collect();
-        let batch = BatchId { session: SessionId(1), batch: 7 };
-        let mut ended = BatchOutcome {
-            batch,
-            result: Ok(payload.clone().into()),
-            timings: Timings::default(),
-            usage: Usage::default(),
-            pid: None,
-        };
-        let mut bytes = Vec::new();
-        let mut frames = 0;
-        for frame in outcome(ended) {
-            frames += 1;
-            match frame.body {
-                Some(Body::BatchEnded(end)) => match end.outcome {
-                    Some(batch_ended::Outcome::Value(value)) => {
-                        assert_eq!(value.payload_bytes, payload.len() as u64);
-                        bytes.extend_from_slice(&value.payload);
-                    }
-                    other => panic!("{other:?}"),
-                },
-                Some(Body::PayloadPart(part)) => bytes.extend_from_slice(&part.data),
-                other => panic!("{other:?}"),
-            }
+        let (mut frames, follow) = outcome(ended(payload.clone().into(), None), &session);
+        assert!(follow.is_none());
+        let first = value(frames.next().unwrap());
+        assert_eq!(first.payload_bytes, payload.len() as u64);
+        let mut bytes = first.payload.to_vec();
+        for frame in frames.by_ref().take(2) {
+            let Some(Body::PayloadPart(part)) = frame.body else { panic!("{frame:?}") };
+            bytes.extend_from_slice(&part.data);
         }
-        assert!(bytes == payload && frames == 3, "{frames} frames");
-        ended = BatchOutcome {
-            batch,
-            result: Ok(Bytes::from_static(b"x")),
-            timings: Timings::default(),
-            usage: Usage::default(),
-            pid: None,
-        };
-        assert_eq!(outcome(ended).count(), 1);
+        assert!(bytes == payload && frames.next().is_none());
+        assert_eq!(outcome(ended(Bytes::from_static(b"x"), None), &session).0.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn buffers_are_left_for_the_data_line_and_follow_where_there_is_none() {
+        let store = store();
+        let blobs = Arc::new(SessionBlobs::new(store.clone()));
+        let filling = store.allocate(67, false).await.unwrap();
+        let buffers = Buffers { blob: filling.commit(None).unwrap(), lengths: vec![1, 3] };
+        let payload = Bytes::from_static(b"xy");
+        let (mut frames, follow) = outcome(ended(payload.clone(), Some(buffers.clone())), &blobs);
+        let sent = value(frames.next().unwrap());
+        assert_eq!((sent.payload_bytes, sent.blob_id), (6, 0));
+        assert_eq!(sent.buffer_bytes, [1, 3]);
+        let steps: Vec<_> = follow.unwrap().steps(2).collect();
+        let piece = |offset, bytes| Piece { offset, bytes };
+        assert_eq!(steps, [piece(0, 1), piece(64, 2), piece(66, 1)]);
+
+        let _line = blobs.begin_line(1).unwrap();
+        let (mut frames, follow) = outcome(ended(payload, Some(buffers)), &blobs);
+        let sent = value(frames.next().unwrap());
+        assert!(follow.is_none());
+        assert_eq!(sent.payload_bytes, 2);
+        assert!(blobs.take_result(sent.blob_id).is_some());
+        assert!(blobs.take_result(sent.blob_id).is_none(), "it is given away once");
     }
 }

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::attach;
 use super::encode;
 use super::environments::Environments;
+use crate::blobs::Store;
 use crate::dispatch::DispatchHandle;
 use crate::failure::{Failure, Kind};
 use crate::settings::SessionOptions;
@@ -26,6 +27,7 @@ pub(crate) struct ExecutorService {
     pub(crate) environments: Environments,
     pub(crate) identity: AgentIdentity,
     pub(crate) options: SessionOptions,
+    pub(crate) blobs: Store,
 }
 
 impl ExecutorService {
@@ -49,6 +51,18 @@ impl ExecutorService {
             max_session_bytes: self.options.max_session_bytes,
             max_open_batches: u32::try_from(self.options.max_open_batches).unwrap_or(u32::MAX),
         })
+    }
+
+    fn blob_status(&self) -> v1::BlobStatus {
+        let (usage, limits) = self.blobs.usage();
+        v1::BlobStatus {
+            count: usage.blobs as u64,
+            cached: usage.cached as u64,
+            memory_bytes: usage.memory_bytes,
+            memory_limit_bytes: limits.memory_bytes,
+            spilled_bytes: usage.spilled_bytes,
+            spill_limit_bytes: limits.spill_bytes,
+        }
     }
 }
 
@@ -109,6 +123,7 @@ impl Executor for ExecutorService {
             sessions: sessions.collect(),
             workers: workers.collect(),
             draining: snapshot.draining,
+            blobs: Some(self.blob_status()),
         }))
     }
 }

@@ -13,6 +13,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::door::Door;
+use crate::dispatch::DispatchHandle;
 use crate::random_name::random_name;
 use crate::settings::Address;
 
@@ -97,21 +99,23 @@ fn refused(address: &str, why: impl std::fmt::Display) -> ListenError {
 }
 
 impl BoundListener {
-    /// Accepts connections of this process's own user, for ever.
+    /// Accepts connections of this process's own user, for ever. Gives those
+    /// that speak gRPC; `dispatch` serves the data lines.
     ///
     /// # Errors
     /// When the socket cannot be handed to the runtime.
-    pub(crate) fn serve(&self) -> io::Result<Connections> {
+    pub(crate) fn serve(&self, dispatch: DispatchHandle) -> io::Result<Connections> {
         let listener = self.listener.try_clone()?;
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
         let own_user = rustix::process::geteuid().as_raw();
         let (connections, receiver) = mpsc::channel(MAX_WAITING);
+        let door = Door::new(connections, dispatch);
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) if is_of(&stream, own_user) => {
-                        if connections.send(Ok(stream)).await.is_err() {
+                        if !door.open(stream).await {
                             return;
                         }
                     }

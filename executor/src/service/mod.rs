@@ -2,12 +2,15 @@
 //! wire's types.
 
 mod attach;
+mod data_line;
 mod decode;
+mod door;
 mod encode;
 mod environments;
 mod executor_service;
 mod listener;
 mod server;
+mod speak;
 
 pub(crate) use environments::Environments;
 pub(crate) use executor_service::{AgentIdentity, ExecutorService};

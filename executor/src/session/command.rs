@@ -1,10 +1,12 @@
 //! What a driver asks for, checked and complete.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Charge;
+use crate::blobs::BatchBlobs;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, CallId, ProfileId};
@@ -54,6 +56,8 @@ pub(crate) struct Batch {
     pub(crate) call: CallId,
     pub(crate) tasks: u32,
     pub(crate) payload: Vec<Bytes>,
+    /// Pinned until it ends.
+    pub(crate) blobs: Arc<BatchBlobs>,
     pub(crate) queued_at: Monotonic,
     /// Its share of the session's quota, given back when it ends.
     #[expect(dead_code, reason = "held for its end")]

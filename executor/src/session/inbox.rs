@@ -2,11 +2,14 @@
 //! put together, quotas charged.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blobs::{BlobUses, SessionBlobs};
 use super::command::{Batch, CallSettings, Command, Profile};
 use super::quota::{Charge, Quota};
+use crate::blobs::BatchBlobs;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId};
@@ -19,7 +22,7 @@ pub(crate) enum Said {
     /// Opens a call.
     OpenCall { call: u64, profile: u64, settings: CallSettings },
     /// Begins a batch; complete when `payload` has `payload_bytes` bytes.
-    Submit { batch: u64, call: u64, tasks: u32, payload: Bytes, payload_bytes: u64 },
+    Submit { batch: u64, call: u64, tasks: u32, payload: Bytes, payload_bytes: u64, uses: BlobUses },
     /// Goes on with the batch submitted last.
     Part { batch: u64, data: Bytes },
     /// Ends a call.
@@ -38,6 +41,9 @@ pub(crate) enum Violation {
     /// A payload is longer or shorter than announced, or somebody else's.
     #[error("batch {batch}: {problem}")]
     Payload { batch: u64, problem: &'static str },
+    /// A blob is not what it would have to be.
+    #[error("blob {blob}: {problem}")]
+    Blob { blob: u64, problem: &'static str },
 }
 
 /// The state of one conversation.
@@ -45,6 +51,7 @@ pub(crate) enum Violation {
 pub(crate) struct Inbox {
     session: SessionId,
     quota: Quota,
+    blobs: Arc<SessionBlobs>,
     profiles: HashSet<u64>,
     calls: HashMap<u64, u64>,
     last_batch: Option<u64>,
@@ -60,14 +67,14 @@ struct Partial {
     missing: u64,
     /// What has come, and its share of the quota; or why it is refused, and
     /// then what still comes is dropped.
-    held: Result<(Vec<Bytes>, Charge), Failure>,
+    held: Result<(Vec<Bytes>, BatchBlobs, Charge), Failure>,
 }
 
 impl Inbox {
     /// A conversation at its beginning.
-    pub(crate) fn new(session: SessionId, quota: Quota) -> Self {
+    pub(crate) fn new(session: SessionId, quota: Quota, blobs: Arc<SessionBlobs>) -> Self {
         let (profiles, calls) = (HashSet::new(), HashMap::new());
-        Self { session, quota, profiles, calls, last_batch: None, partial: None }
+        Self { session, quota, blobs, profiles, calls, last_batch: None, partial: None }
     }
 
     /// Takes one thing in; gives a command when one is complete.
@@ -86,10 +93,7 @@ impl Inbox {
             }
             Said::DefineProfile { .. } | Said::OpenCall { .. } | Said::Submit { .. } => {}
         }
-        if let Some(partial) = &self.partial {
-            let problem = "its payload is not complete";
-            return Err(Violation::Payload { batch: partial.batch, problem });
-        }
+        self.between_payloads()?;
         match said {
             Said::DefineProfile { profile, settings } => {
                 if !self.profiles.insert(profile) {
@@ -106,15 +110,33 @@ impl Inbox {
                 }
                 Ok(Some(Command::OpenCall(CallId { session, call }, settings)))
             }
-            Said::Submit { batch, call, tasks, payload, payload_bytes } => {
-                self.begin(batch, call, tasks, payload_bytes)?;
+            Said::Submit { batch, call, tasks, payload, payload_bytes, uses } => {
+                self.begin(batch, call, tasks, payload_bytes, &uses)?;
                 self.part(batch, payload)
             }
             Said::Part { .. } | Said::CloseCall { .. } => Ok(None),
         }
     }
 
-    fn begin(&mut self, batch: u64, call: u64, tasks: u32, bytes: u64) -> Result<(), Violation> {
+    /// Checks that the payload of the batch submitted last is complete.
+    ///
+    /// # Errors
+    /// [`Violation`] when more of it has to come first.
+    pub(crate) fn between_payloads(&self) -> Result<(), Violation> {
+        self.partial.as_ref().map_or(Ok(()), |partial| {
+            let problem = "its payload is not complete";
+            Err(Violation::Payload { batch: partial.batch, problem })
+        })
+    }
+
+    fn begin(
+        &mut self,
+        batch: u64,
+        call: u64,
+        tasks: u32,
+        bytes: u64,
+        uses: &BlobUses,
+    ) -> Result<(), Violation> {
         // Numbers grow, so that one number is enough to know that none is
         // used twice.
         if self.last_batch.is_some_and(|last| batch <= last) {
@@ -127,7 +149,9 @@ impl Inbox {
         if bytes == 0 {
             return Err(Violation::Payload { batch, problem: "its payload is empty" });
         }
-        let held = self.quota.charge(bytes).map(|charge| (Vec::new(), charge));
+        let blobs = self.blobs.resolve(uses)?;
+        let charge = self.quota.charge(bytes);
+        let held = charge.and_then(|charge| Ok((Vec::new(), blobs?, charge)));
         self.partial = Some(Partial { batch, call, tasks, missing: bytes, held });
         Ok(())
     }
@@ -142,7 +166,7 @@ impl Inbox {
                 problem: "its payload is longer than announced",
             });
         };
-        if let Ok((chunks, _)) = &mut partial.held {
+        if let Ok((chunks, ..)) = &mut partial.held {
             chunks.push(data);
         }
         partial.missing = missing;
@@ -155,11 +179,12 @@ impl Inbox {
         let call = CallId { session, call: partial.call };
         Ok(Some(match partial.held {
             Err(failure) => Command::Refuse(id, failure),
-            Ok((payload, charge)) => Command::Submit(Batch {
+            Ok((payload, blobs, charge)) => Command::Submit(Batch {
                 id,
                 call,
                 tasks: partial.tasks,
                 payload,
+                blobs: Arc::new(blobs),
                 queued_at: Monotonic::now(),
                 charge,
             }),
@@ -170,7 +195,8 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::SessionOptions;
+    use crate::blobs::Store;
+    use crate::settings::{BlobOptions, SessionOptions};
 
     fn inbox() -> Inbox {
         let options = SessionOptions {
@@ -179,12 +205,19 @@ mod tests {
             max_batch_bytes: 6,
             max_session_bytes: 99,
         };
-        Inbox::new(SessionId(1), Quota::new(options))
+        let store = Store::new(BlobOptions {
+            memory_bytes: 1 << 20,
+            spill_directory: std::env::temp_dir(),
+            spill_bytes: 0,
+        });
+        let blobs = Arc::new(SessionBlobs::new(store));
+        Inbox::new(SessionId(1), Quota::new(options), blobs)
     }
 
     fn submit(batch: u64, payload: &'static [u8], payload_bytes: u64) -> Said {
         let payload = Bytes::from_static(payload);
-        Said::Submit { batch, call: 1, tasks: 1, payload, payload_bytes }
+        let uses = BlobUses::default();
+        Said::Submit { batch, call: 1, tasks: 1, payload, payload_bytes, uses }
     }
 
     fn part(batch: u64, data: &'static [u8]) -> Said {

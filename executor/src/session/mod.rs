@@ -1,12 +1,14 @@
 //! One client's lease: what it may say, how much it may hold, and where its
 //! outcomes go.
 
+mod blobs;
 mod command;
 mod inbox;
 mod outbox;
 mod quota;
 
+pub(crate) use blobs::{BlobUses, LineGuard, Offered, SessionBlobs};
 pub(crate) use command::{Batch, CallSettings, Command, Profile};
-pub(crate) use inbox::{Inbox, Said};
+pub(crate) use inbox::{Inbox, Said, Violation};
 pub(crate) use outbox::{Outbox, OutboxReceiver, Sent, outbox};
 pub(crate) use quota::{Charge, Quota};

@@ -9,4 +9,4 @@ mod resolved;
 
 pub use error::SettingsError;
 pub use raw::RawSettings;
-pub use resolved::{Address, DrainOptions, PoolOptions, SessionOptions, Settings};
+pub use resolved::{Address, BlobOptions, DrainOptions, PoolOptions, SessionOptions, Settings};

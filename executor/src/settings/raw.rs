@@ -82,6 +82,21 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_MAX_SESSION_BYTES", value_name = "BYTES")]
     pub max_session_bytes: Option<u64>,
 
+    /// Shared memory that big arguments and results may take together, in bytes; what is over goes
+    /// to disk. Default: half of the machine's memory.
+    #[arg(long, env = "CLUTCH_BLOB_MEMORY_BYTES", value_name = "BYTES")]
+    pub blob_memory_bytes: Option<u64>,
+
+    /// Directory for big arguments and results that are over `blob-memory-bytes`. Its files have
+    /// no names. Default: the system's directory for temporary files.
+    #[arg(long, env = "CLUTCH_SPILL_DIRECTORY", value_name = "DIRECTORY")]
+    pub spill_directory: Option<PathBuf>,
+
+    /// Bytes that they may take in `spill-directory`; 0: nothing goes to disk. Default: four times
+    /// `blob-memory-bytes`.
+    #[arg(long, env = "CLUTCH_SPILL_BYTES", value_name = "BYTES")]
+    pub spill_bytes: Option<u64>,
+
     /// Seconds that running batches get to finish after SIGTERM. Default: 30.
     #[arg(long, env = "CLUTCH_DRAIN_SECONDS", value_name = "SECONDS")]
     pub drain_seconds: Option<f64>,
@@ -143,6 +158,9 @@ impl RawSettings {
             max_open_batches: self.max_open_batches.or(file.max_open_batches),
             max_batch_bytes: self.max_batch_bytes.or(file.max_batch_bytes),
             max_session_bytes: self.max_session_bytes.or(file.max_session_bytes),
+            blob_memory_bytes: self.blob_memory_bytes.or(file.blob_memory_bytes),
+            spill_directory: self.spill_directory.or(file.spill_directory),
+            spill_bytes: self.spill_bytes.or(file.spill_bytes),
             drain_seconds: self.drain_seconds.or(file.drain_seconds),
             exit_with_parent: self.exit_with_parent || file.exit_with_parent,
             interpreter_library: self.interpreter_library.or(file.interpreter_library),

@@ -30,6 +30,8 @@ pub struct Settings {
     pub pool: PoolOptions,
     /// For the room `session`.
     pub session: SessionOptions,
+    /// For the room `blobs`.
+    pub blobs: BlobOptions,
     /// For the end.
     pub drain: DrainOptions,
     /// End with the parent process.
@@ -76,6 +78,17 @@ pub struct SessionOptions {
     pub max_session_bytes: u64,
 }
 
+/// For the room `blobs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobOptions {
+    /// Most bytes in shared memory.
+    pub memory_bytes: u64,
+    /// Where what is over goes.
+    pub spill_directory: PathBuf,
+    /// Most bytes there; 0: nothing goes there.
+    pub spill_bytes: u64,
+}
+
 /// For the end.
 #[derive(Debug, Clone, Copy)]
 pub struct DrainOptions {
@@ -84,7 +97,7 @@ pub struct DrainOptions {
 }
 
 /// For machines that do not tell how much memory they have.
-const DEFAULT_SESSION_BYTES: u64 = 8 << 30;
+const DEFAULT_BYTES: u64 = 8 << 30;
 
 const DEFAULT_WARM: [&str; 7] =
     ["numpy", "scipy", "sklearn", "joblib", "cloudpickle", "threadpoolctl", "joblib_clutch"];
@@ -135,10 +148,9 @@ impl Settings {
                     1,
                 )?,
                 max_batch_bytes,
-                max_session_bytes: raw.max_session_bytes.unwrap_or_else(|| {
-                    machine::memory_bytes().map_or(DEFAULT_SESSION_BYTES, |bytes| bytes / 2)
-                }),
+                max_session_bytes: raw.max_session_bytes.unwrap_or_else(half_of_memory),
             },
+            blobs: blobs(raw.blob_memory_bytes, raw.spill_directory, raw.spill_bytes)?,
             drain: DrainOptions { deadline: seconds("drain-seconds", raw.drain_seconds, 30.0)? },
             exit_with_parent: raw.exit_with_parent,
             log: raw.log.unwrap_or_else(|| "warn".to_owned()),
@@ -157,6 +169,31 @@ fn seconds(key: &'static str, value: Option<f64>, default: f64) -> Result<Durati
     let value = value.unwrap_or(default);
     Duration::try_from_secs_f64(value)
         .map_err(|error| SettingsError::value(key, value, error.to_string()))
+}
+
+fn half_of_memory() -> u64 {
+    machine::memory_bytes().map_or(DEFAULT_BYTES, |bytes| bytes / 2)
+}
+
+fn blobs(
+    memory_bytes: Option<u64>,
+    spill_directory: Option<PathBuf>,
+    spill_bytes: Option<u64>,
+) -> Result<BlobOptions, SettingsError> {
+    let memory_bytes = memory_bytes.unwrap_or_else(half_of_memory);
+    let spill_bytes = spill_bytes.unwrap_or_else(|| memory_bytes.saturating_mul(4));
+    let written = spill_directory.unwrap_or_else(std::env::temp_dir);
+    let refused = |reason| SettingsError::value("spill-directory", written.display(), reason);
+    // Workers are told this path, whatever directory they work in.
+    let spill_directory =
+        std::path::absolute(&written).map_err(|error| refused(error.to_string()))?;
+    if spill_bytes > 0 && !spill_directory.is_dir() {
+        return Err(refused("there is no such directory".to_owned()));
+    }
+    if spill_directory.to_str().is_none() {
+        return Err(refused("its name is not UTF-8".to_owned()));
+    }
+    Ok(BlobOptions { memory_bytes, spill_directory, spill_bytes })
 }
 
 fn module(name: String) -> Result<String, SettingsError> {
@@ -230,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn without_spilling_no_directory_is_needed() {
+        let raw = RawSettings {
+            blob_memory_bytes: Some(7),
+            spill_directory: Some("/no/where".into()),
+            spill_bytes: Some(0),
+            ..raw()
+        };
+        let blobs = Settings::resolve(raw).unwrap().blobs;
+        assert_eq!((blobs.memory_bytes, blobs.spill_bytes), (7, 0));
+    }
+
+    #[test]
     fn a_bad_value_is_refused_by_name_and_value() {
         let cases = [
             (RawSettings { slots: Some(0), ..raw() }, "setting `slots` cannot be `0`"),
@@ -248,6 +297,10 @@ mod tests {
             (
                 RawSettings { python: vec!["/no/python".into()], ..raw() },
                 "setting `python` cannot be `/no/python`",
+            ),
+            (
+                RawSettings { spill_directory: Some("/no/where".into()), ..raw() },
+                "setting `spill-directory` cannot be `/no/where`",
             ),
             (
                 RawSettings { warm: vec!["os; evil".into()], ..raw() },

@@ -1,8 +1,8 @@
 //! The control line: frames that carry descriptors.
 
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::net::{
@@ -16,6 +16,46 @@ use crate::frame::{LinkError, PREFIX_BYTES, Prefix, decode_header, encode_frame_
 /// Most descriptors that one message carries.
 pub const MAX_DESCRIPTORS: usize = 64;
 
+/// One attempt to send bytes, and descriptors with the first of them; says how
+/// many bytes went. Not more than [`MAX_DESCRIPTORS`].
+pub(crate) fn send_once(
+    line: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+    }
+    let flags = SendFlags::NOSIGNAL;
+    let sent = rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(&line, &[IoSlice::new(bytes)], &mut ancillary, flags)
+    })?;
+    Ok(sent)
+}
+
+/// One attempt to receive bytes, and the descriptors that come with the first
+/// of them that have any, closed on exec; 0 bytes: the line is closed.
+///
+/// # Errors
+/// When the line is broken, or nothing is there and it does not block.
+pub fn receive_once(line: impl AsFd, room: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(&line, &mut [IoSliceMut::new(room)], &mut ancillary, flags)
+    })?;
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    Ok((received.bytes, descriptors))
+}
+
 /// Sends one message without payload, and descriptors with it.
 ///
 /// # Errors
@@ -26,15 +66,7 @@ pub fn send_with_descriptors<M: Serialize>(
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), LinkError> {
     let bytes = encode_frame_head(message, 0)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    let sent = rustix::io::retry_on_intr(|| {
-        rustix::net::sendmsg(line, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
-    })
-    .map_err(std::io::Error::from)?;
+    let sent = send_once(line, &bytes, descriptors)?;
     let mut line = line;
     line.write_all(&bytes[sent..])?;
     Ok(())
@@ -49,29 +81,13 @@ pub fn receive_with_descriptors<M: DeserializeOwned>(
     line: &UnixStream,
 ) -> Result<(M, Vec<OwnedFd>), LinkError> {
     let mut prefix = [0; PREFIX_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     // The descriptors come with the first byte.
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(
-            line,
-            &mut [IoSliceMut::new(&mut prefix)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-    })
-    .map_err(std::io::Error::from)?;
-    if received.bytes == 0 {
+    let (received, descriptors) = receive_once(line, &mut prefix)?;
+    if received == 0 {
         return Err(LinkError::Closed);
     }
-    let mut descriptors = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
     let mut line = line;
-    line.read_exact(&mut prefix[received.bytes..])?;
+    line.read_exact(&mut prefix[received..])?;
     let prefix = Prefix::parse(prefix, 0)?;
     let mut header = vec![0; prefix.header];
     line.read_exact(&mut header)?;

@@ -19,8 +19,10 @@ mod thread_variables;
 mod asynchronous;
 
 #[cfg(feature = "tokio")]
-pub use asynchronous::write_frame;
-pub use descriptors::{MAX_DESCRIPTORS, receive_with_descriptors, send_with_descriptors};
+pub use asynchronous::{send_bytes_with_descriptors, write_frame, write_with_descriptors};
+pub use descriptors::{
+    MAX_DESCRIPTORS, receive_once, receive_with_descriptors, send_with_descriptors,
+};
 pub use frame::{
     Frame, LinkError, MAX_HEADER_BYTES, PREFIX_BYTES, Prefix, decode_header, encode_frame_head,
     read_frame_blocking, write_frame_blocking,

@@ -197,7 +197,8 @@ pub struct SharedObject {
 /// Asks whether the agent has a blob already; answered by `BlobState`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OfferBlob {
-    /// Chosen by the driver, unique in the session, never reused.
+    /// Chosen by the driver, unique in the session, never reused. Below 2^63: the
+    /// blobs of results have the numbers from there on.
     #[prost(uint64, tag = "1")]
     pub blob_id: u64,
     /// Its length. At least 1.
@@ -222,7 +223,8 @@ pub struct BlobPart {
     #[prost(bytes = "bytes", tag = "2")]
     pub data: ::prost::bytes::Bytes,
 }
-/// Lets go of blobs. Batches that use them keep them until they end.
+/// Lets go of blobs. Batches that use them keep them until they end. A result's
+/// blob may be named too, by a driver that will not fetch it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseBlobs {
     /// The blobs.
@@ -327,7 +329,8 @@ pub struct JoinSession {
 /// Asks for shared memory, or room on disk, to write a blob's content into.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AllocateBlob {
-    /// Chosen by the driver, unique in the session, never reused.
+    /// Chosen by the driver, unique in the session, never reused. Below 2^63: the
+    /// blobs of results have the numbers from there on.
     #[prost(uint64, tag = "1")]
     pub blob_id: u64,
     /// Its length. At least 1.
@@ -862,6 +865,32 @@ pub struct GetStatusResponse {
     /// True from the moment it was asked to stop.
     #[prost(bool, tag = "9")]
     pub draining: bool,
+    /// Big arguments and results that it keeps.
+    #[prost(message, optional, tag = "10")]
+    pub blobs: ::core::option::Option<BlobStatus>,
+}
+/// The blobs of an agent, over all sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlobStatus {
+    /// Blobs, those that nobody uses included.
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// Blobs that nobody uses and that are kept in case their content is offered
+    /// again. They make way when room is needed.
+    #[prost(uint64, tag = "2")]
+    pub cached: u64,
+    /// Shared memory that they take, in bytes, in whole pages.
+    #[prost(uint64, tag = "3")]
+    pub memory_bytes: u64,
+    /// The bound of that, in bytes: the setting `blob-memory-bytes`.
+    #[prost(uint64, tag = "4")]
+    pub memory_limit_bytes: u64,
+    /// Room on disk that they take, in bytes, in whole pages.
+    #[prost(uint64, tag = "5")]
+    pub spilled_bytes: u64,
+    /// The bound of that, in bytes: the setting `spill-bytes`.
+    #[prost(uint64, tag = "6")]
+    pub spill_limit_bytes: u64,
 }
 /// One Python environment of an agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

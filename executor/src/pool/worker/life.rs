@@ -1,15 +1,20 @@
 //! From set up to gone.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use clutch_worker_link::{Frame, FromWorker, LinkError, RunBatch, ToWorker, write_frame};
+use clutch_worker_link::{LinkError, RunBatch, ToWorker, write_frame};
 use rustix::process::Signal;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::mapping::{self, Mapping};
 use super::message::{Assignment, BatchOutcome, Order, Remains, WorkerEvent};
 use super::outcome::Running;
 use super::process::{Happening, Process, signal};
+use super::reader::Answer;
+use crate::blobs::Store;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, Pid, WorkerId};
@@ -30,6 +35,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// the last answer of a dead one may take to come out of the socket.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// Blobs that one message has a worker forget. It fits into the socket of one
+/// that is busy.
+const MAX_FORGOTTEN: usize = 256;
+
 /// A worker that is set up.
 pub(super) struct Life {
     pub(super) process: Process,
@@ -37,6 +46,11 @@ pub(super) struct Life {
     /// Why the agent kills it; once set, its answers do not count.
     intent: Option<Intent>,
     history: History,
+    /// Where its large results are booked.
+    store: Store,
+    mapping: Mapping,
+    /// Something may be for it to forget, once it is idle.
+    released: bool,
 }
 
 enum State {
@@ -47,8 +61,16 @@ enum State {
 }
 
 impl Life {
-    pub(super) fn new(process: Process) -> Self {
-        Self { process, state: State::Idle, intent: None, history: History::default() }
+    pub(super) fn new(process: Process, store: Store) -> Self {
+        Self {
+            process,
+            state: State::Idle,
+            intent: None,
+            history: History::default(),
+            store,
+            mapping: Mapping::default(),
+            released: false,
+        }
     }
 
     /// Runs batches until the process is gone; says what it leaves behind.
@@ -60,15 +82,15 @@ impl Life {
     ) -> Remains {
         loop {
             match self.process.next().await {
-                Happening::Frame(Ok(frame)) => {
-                    if let Some((outcome, recycle)) = self.answered(*frame, options) {
+                Happening::Answer(Ok(answer)) => {
+                    if let Some((outcome, recycle)) = self.answered(*answer, options) {
                         let outcome = Box::new(outcome);
                         let ended = WorkerEvent::Ended { worker: id, outcome, recycle };
                         // The dispatcher outlives every worker but at the end.
                         events.send(ended).await.ok();
                     }
                 }
-                Happening::Frame(Err(error)) => return self.line_ended(&error).await,
+                Happening::Answer(Err(error)) => return self.line_ended(&error).await,
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
                 Happening::Order(Some(Order::Withdrawn(batch))) => self.withdrawn(batch),
                 Happening::Order(Some(Order::Stop(reason))) => self.kill(Intent::Stop(reason)),
@@ -76,18 +98,16 @@ impl Life {
                 Happening::Order(None) => self.kill(Intent::Stop(StopReason::AgentEnding)),
                 Happening::Exited(exit) => return self.ended(exit, options).await,
                 Happening::TimeToLook => self.time_to_look(),
+                Happening::Released => self.released = true,
+            }
+            while self.released && matches!(self.state, State::Idle) {
+                self.forget().await;
             }
         }
     }
 
     async fn run(&mut self, assignment: Assignment) {
-        let message = ToWorker::Run(RunBatch {
-            batch: assignment.batch.batch,
-            tasks: assignment.tasks,
-            nesting_level: assignment.nesting_level,
-            claim: assignment.claim,
-            ..RunBatch::default()
-        });
+        let spill_directory = self.store.spill_directory();
         let given = Running {
             batch: assignment.batch,
             tasks: assignment.tasks,
@@ -95,7 +115,18 @@ impl Life {
             queued_at: assignment.queued_at,
             assigned_at: Monotonic::now(),
             claim: assignment.claim,
+            spills: spill_directory.is_some(),
         };
+        let blobs = &assignment.blobs;
+        let message = ToWorker::Run(RunBatch {
+            batch: assignment.batch.batch,
+            tasks: assignment.tasks,
+            nesting_level: assignment.nesting_level,
+            claim: assignment.claim,
+            buffers: blobs.buffers.clone(),
+            shared: blobs.shared.clone(),
+            spill_directory: spill_directory.unwrap_or_default().to_owned(),
+        });
         self.state = match std::mem::replace(&mut self.state, State::Idle) {
             State::Running(running, _) => State::Running(running, Some(given)),
             State::Idle | State::Leaving => {
@@ -104,24 +135,61 @@ impl Life {
                 State::Running(given, None)
             }
         };
-        let Process { line, orders, deferred, pidfd, .. } = &mut self.process;
-        let mut writing = std::pin::pin!(write_frame(line, &message, &assignment.payload));
-        loop {
-            tokio::select! {
-                biased;
-                // A write that fails means a dead worker, which its exit shows.
-                _ = &mut writing => return,
-                Some(order) = orders.recv() => match order {
-                    // A stopped worker reads nothing, and can be killed all the same.
-                    Order::Stop(reason) => {
-                        self.intent.get_or_insert(Intent::Stop(reason));
-                        signal(pidfd.as_ref(), Signal::KILL);
-                    }
-                    Order::Run(_) | Order::Withdrawn(_) | Order::Retire => {
-                        deferred.push_back(order);
+        let forgotten = self.forgotten();
+        let lacking = self.mapping.add(&blobs.held);
+        let writing = async |line: &mut UnixStream| {
+            mapping::take_back(line, forgotten).await?;
+            mapping::give(line, &lacking).await?;
+            write_frame(line, &message, &assignment.payload).await
+        };
+        self.write(writing).await;
+    }
+
+    /// Has it unmap what nobody will use any more.
+    async fn forget(&mut self) {
+        let forgotten = self.forgotten();
+        self.write(async |line| mapping::take_back(line, forgotten).await).await;
+    }
+
+    /// What it will not use any more, if something was let go of. What is too
+    /// much for one message comes next time.
+    fn forgotten(&mut self) -> Vec<u64> {
+        if !self.released {
+            return Vec::new();
+        }
+        let forgotten = self.mapping.sweep(MAX_FORGOTTEN);
+        self.released = forgotten.len() == MAX_FORGOTTEN;
+        forgotten
+    }
+
+    /// Writes to it, and listens to orders meanwhile: a stopped worker reads
+    /// nothing, and can be killed all the same.
+    async fn write(&mut self, write: impl AsyncFnOnce(&mut UnixStream) -> Result<(), LinkError>) {
+        let written = {
+            let Process { line, orders, deferred, pidfd, .. } = &mut self.process;
+            let mut writing = std::pin::pin!(write(line));
+            loop {
+                tokio::select! {
+                    biased;
+                    written = &mut writing => break written,
+                    Some(order) = orders.recv() => match order {
+                        Order::Stop(reason) => {
+                            self.intent.get_or_insert(Intent::Stop(reason));
+                            signal(pidfd.as_ref(), Signal::KILL);
+                        }
+                        Order::Run(_) | Order::Withdrawn(_) | Order::Retire => {
+                            deferred.push_back(order);
+                        }
                     }
                 }
             }
+        };
+        // A line that is closed means a dead worker, which its exit shows.
+        if let Err(LinkError::Io(error)) = written
+            && !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+        {
+            tracing::warn!(pid = %self.process.pid, %error, "a worker cannot be written to");
+            self.kill(Intent::LinkLost);
         }
     }
 
@@ -152,11 +220,7 @@ impl Life {
     }
 
     /// The outcome of the running batch, and whether to replace the worker.
-    fn answered(
-        &mut self,
-        frame: Frame<FromWorker>,
-        options: &PoolOptions,
-    ) -> Option<(BatchOutcome, bool)> {
+    fn answered(&mut self, answer: Answer, options: &PoolOptions) -> Option<(BatchOutcome, bool)> {
         if self.intent.is_some() {
             return None;
         }
@@ -167,7 +231,8 @@ impl Life {
         };
         self.process.outputs.drain();
         let outputs = &self.process.outputs;
-        let Some((outcome, memory_bytes)) = running.answered(pid, frame, outputs) else {
+        let Some((outcome, memory_bytes)) = running.answered(pid, answer, outputs, &self.store)
+        else {
             self.state = State::Running(running, next);
             self.kill(Intent::LinkLost);
             return None;
@@ -248,8 +313,8 @@ impl Life {
         if self.intent.is_some() || !self.has_begun(running) {
             return None;
         }
-        let frame = timeout(SETTLE, self.process.frame()).await.ok()?.ok()?;
-        self.answered(frame, options).map(|(outcome, _)| outcome)
+        let answer = timeout(SETTLE, self.process.answer()).await.ok()?.ok()?;
+        self.answered(answer, options).map(|(outcome, _)| outcome)
     }
 
     /// False for a prefetched batch that the dead worker had not claimed; and

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::blobs::{BatchBlobs, Buffers, Releases, Store};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, Pid, WorkerId};
@@ -23,6 +24,10 @@ pub(crate) struct WorkerStart {
     pub(crate) reaper: Reaper,
     /// Where its events go.
     pub(crate) events: mpsc::Sender<WorkerEvent>,
+    /// Where its large results are booked.
+    pub(crate) store: Store,
+    /// Says when its session let go of a blob.
+    pub(crate) releases: Releases,
     /// Where what it prints goes; best effort.
     pub(crate) output: mpsc::Sender<Output>,
 }
@@ -50,6 +55,7 @@ pub(crate) struct Assignment {
     /// [`RunBatch`](clutch_worker_link::RunBatch).
     pub(crate) claim: u64,
     pub(crate) payload: Vec<Bytes>,
+    pub(crate) blobs: Arc<BatchBlobs>,
 }
 
 /// What a worker's task can be told.
@@ -111,12 +117,21 @@ pub(crate) struct Remains {
 #[derive(Debug)]
 pub(crate) struct BatchOutcome {
     pub(crate) batch: BatchId,
-    /// The pickled results, or why there are none.
-    pub(crate) result: Result<Bytes, Failure>,
+    /// The results, or why there are none.
+    pub(crate) result: Result<Value, Failure>,
     pub(crate) timings: Timings,
     pub(crate) usage: Usage,
     /// The worker; `None` when the batch never reached one.
     pub(crate) pid: Option<Pid>,
+}
+
+/// The results of a batch.
+#[derive(Debug)]
+pub(crate) struct Value {
+    /// Pickled.
+    pub(crate) payload: Bytes,
+    /// What the pickle refers to outside of itself.
+    pub(crate) buffers: Option<Buffers>,
 }
 
 /// When each phase of a batch happened; see `outcome.proto`.

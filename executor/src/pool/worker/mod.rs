@@ -1,6 +1,7 @@
 //! One worker process: a task that owns its line, its pipes and its end.
 
 mod life;
+mod mapping;
 mod message;
 mod outcome;
 mod output;
@@ -9,7 +10,7 @@ mod reader;
 mod start;
 
 pub(crate) use message::{
-    Assignment, BatchOutcome, Order, Output, OutputStream, Timings, Usage, WorkerEvent,
+    Assignment, BatchOutcome, Order, Output, OutputStream, Timings, Usage, Value, WorkerEvent,
     WorkerHandle, WorkerSetup, WorkerStart,
 };
 pub(crate) use start::start_worker;

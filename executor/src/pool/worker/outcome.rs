@@ -1,12 +1,14 @@
 //! A worker's report as an outcome.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use bytes::Bytes;
-use clutch_worker_link::{BatchReport, ExceptionReport, FailureReport, Frame, FromWorker, Phase};
+use clutch_worker_link::{BatchReport, ExceptionReport, FailureReport, FromWorker, Phase};
 
-use super::message::{BatchOutcome, Timings, Usage};
+use super::message::{BatchOutcome, Timings, Usage, Value};
 use super::output::Outputs;
+use super::reader::Answer;
+use crate::blobs::{AdoptError, Buffers, Store, end_of};
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind, RemoteException};
 use crate::identifiers::{BatchId, Pid};
@@ -21,6 +23,8 @@ pub(super) struct Running {
     pub(super) assigned_at: Monotonic,
     /// As in [`Assignment`](super::message::Assignment).
     pub(super) claim: u64,
+    /// The worker was told to put large results on disk.
+    pub(super) spills: bool,
 }
 
 impl Running {
@@ -29,11 +33,20 @@ impl Running {
     pub(super) fn answered(
         &self,
         pid: Pid,
-        frame: Frame<FromWorker>,
+        answer: Answer,
         outputs: &Outputs,
+        store: &Store,
     ) -> Option<(BatchOutcome, u64)> {
+        let Answer { frame, file } = answer;
         let (report, result) = match frame.message {
-            FromWorker::Done(report, _) => (report, Ok(frame.payload.into())),
+            FromWorker::Done(report, lengths) => {
+                let buffers = match file {
+                    Some(file) => self.adopted(pid, file, lengths, store)?.map(Some),
+                    None => Ok(None),
+                };
+                let payload = frame.payload.into();
+                (report, buffers.map(|buffers| Value { payload, buffers }))
+            }
             FromWorker::Failed(report, failed) => {
                 (report, Err(failure(failed, frame.payload, outputs.stderr_tail())))
             }
@@ -46,11 +59,30 @@ impl Running {
         Some((self.reported(pid, report, result), memory_bytes))
     }
 
+    /// The buffers of a result; `None` when their file makes no sense, and the
+    /// inner failure when there is no room for it.
+    fn adopted(
+        &self,
+        pid: Pid,
+        file: OwnedFd,
+        lengths: Vec<u64>,
+        store: &Store,
+    ) -> Option<Result<Buffers, Failure>> {
+        match store.adopt(file, end_of(&lengths)?, self.spills) {
+            Ok(blob) => Some(Ok(Buffers { blob, lengths })),
+            Err(AdoptError::Refused(failure)) => Some(Err(failure)),
+            Err(error @ AdoptError::Nonsense(_)) => {
+                tracing::warn!(%pid, %error, "a worker is killed");
+                None
+            }
+        }
+    }
+
     fn reported(
         &self,
         pid: Pid,
         report: BatchReport,
-        result: Result<Bytes, Failure>,
+        result: Result<Value, Failure>,
     ) -> BatchOutcome {
         let at = Monotonic::from_nanoseconds;
         BatchOutcome {

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use clutch_worker_link::{Frame, FromWorker, LinkError};
+use clutch_worker_link::LinkError;
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +14,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::message::Order;
 use super::output::Outputs;
-use super::reader::Reader;
+use super::reader::{Answer, Reader};
+use crate::blobs::Releases;
 use crate::identifiers::Pid;
 use crate::pool::progress::ProgressPage;
 use crate::pool::reaper::Exit;
@@ -33,17 +34,22 @@ pub(super) struct Process {
     /// Orders that came while another one was carried out; no more than the
     /// channel holds.
     pub(super) deferred: VecDeque<Order>,
+    /// Says when something of its session was let go of; `None` when the
+    /// session is gone.
+    pub(super) releases: Option<Releases>,
     /// When to look at it next.
     pub(super) look_at: Option<Instant>,
 }
 
 /// What can happen to a worker.
 pub(super) enum Happening {
-    Frame(Result<Box<Frame<FromWorker>>, LinkError>),
+    Answer(Result<Box<Answer>, LinkError>),
     /// `None`: the dispatcher is gone.
     Order(Option<Order>),
     Exited(Exit),
     TimeToLook,
+    /// Its session let go of a blob.
+    Released,
 }
 
 impl Process {
@@ -51,16 +57,17 @@ impl Process {
     pub(super) async fn next(&mut self) -> Happening {
         tokio::select! {
             biased;
-            frame = self.reader.next(&self.line) => Happening::Frame(frame.map(Box::new)),
+            answer = self.reader.next(&self.line) => Happening::Answer(answer.map(Box::new)),
             order = next_order(&mut self.deferred, &mut self.orders) => Happening::Order(order),
             exit = &mut self.exit => Happening::Exited(known(exit)),
             () = look_time(self.look_at) => Happening::TimeToLook,
+            () = released(&mut self.releases) => Happening::Released,
             never = self.outputs.forward() => match never {},
         }
     }
 
-    /// The next frame.
-    pub(super) async fn frame(&mut self) -> Result<Frame<FromWorker>, LinkError> {
+    /// The next answer.
+    pub(super) async fn answer(&mut self) -> Result<Answer, LinkError> {
         self.reader.next(&self.line).await
     }
 
@@ -131,4 +138,16 @@ async fn look_time(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// # Cancel safety
+/// Cancel safe.
+async fn released(releases: &mut Option<Releases>) {
+    if let Some(open) = releases {
+        if open.changed().await.is_ok() {
+            return;
+        }
+        *releases = None;
+    }
+    std::future::pending::<()>().await;
 }

@@ -1,9 +1,13 @@
 //! Frames from a worker: one system call brings what is there, be it part of a
 //! frame or several.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 
-use clutch_worker_link::{Frame, FromWorker, LinkError, PREFIX_BYTES, Prefix, decode_header};
+use clutch_worker_link::{
+    Frame, FromWorker, LinkError, PREFIX_BYTES, Prefix, decode_header, receive_once,
+};
 use rustix::buffer::spare_capacity;
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
@@ -15,39 +19,54 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Room for less than this is not worth a system call.
 const LITTLE_ROOM: usize = 4 << 10;
 
+/// Files that may have come ahead of their frames: a worker has two batches at
+/// most.
+const MAX_FILES: usize = 2;
+
+/// What a worker says.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) frame: Frame<FromWorker>,
+    /// The file with a result's buffers, if it has any.
+    pub(super) file: Option<OwnedFd>,
+}
+
 /// Reads frames, and keeps what it has between calls.
 #[derive(Debug)]
 pub(super) struct Reader {
     max_payload: u64,
-    /// Bytes that are not part of a frame yet; those before `begin` are used up.
+    /// Its bytes from `begin` to `end` are not part of a frame yet.
     buffer: Vec<u8>,
     begin: usize,
+    end: usize,
     partial: Option<Partial>,
+    files: VecDeque<OwnedFd>,
 }
 
 /// A frame whose payload is not complete.
 #[derive(Debug)]
 struct Partial {
-    frame: Frame<FromWorker>,
+    answer: Answer,
     payload_bytes: usize,
 }
 
 impl Reader {
-    pub(super) const fn new(max_payload: u64) -> Self {
-        Self { max_payload, buffer: Vec::new(), begin: 0, partial: None }
+    pub(super) fn new(max_payload: u64) -> Self {
+        let (buffer, files) = (Vec::new(), VecDeque::new());
+        Self { max_payload, buffer, begin: 0, end: 0, partial: None, files }
     }
 
     /// The next frame of the line.
     ///
     /// # Cancel safety
     /// Cancel safe: what was read is kept for the next call.
-    pub(super) async fn next(&mut self, line: &UnixStream) -> Result<Frame<FromWorker>, LinkError> {
+    pub(super) async fn next(&mut self, line: &UnixStream) -> Result<Answer, LinkError> {
         loop {
-            if let Some(frame) = self.take()? {
-                return Ok(frame);
+            if let Some(answer) = self.take()? {
+                return Ok(answer);
             }
             if line.async_io(Interest::READABLE, || self.receive(line)).await? == 0 {
-                let between = self.partial.is_none() && self.begin == self.buffer.len();
+                let between = self.partial.is_none() && self.begin == self.end;
                 let inside = || io::Error::from(io::ErrorKind::UnexpectedEof).into();
                 return Err(if between { LinkError::Closed } else { inside() });
             }
@@ -56,29 +75,33 @@ impl Reader {
 
     /// Receives what is there; 0 at the end of the line.
     fn receive(&mut self, line: &UnixStream) -> io::Result<usize> {
-        // The bytes of a large payload go where they stay.
-        let Some(Partial { frame, payload_bytes }) = &mut self.partial else {
-            self.make_room();
-            return receive(line, &mut self.buffer);
-        };
-        let got = receive(line, &mut frame.payload)?;
-        if frame.payload.len() > *payload_bytes {
-            self.buffer.extend_from_slice(&frame.payload[*payload_bytes..]);
-            frame.payload.truncate(*payload_bytes);
+        // The bytes of a large payload go where they stay. Its room ends where
+        // it ends, so that no descriptor of a later frame is lost.
+        if let Some(Partial { answer, .. }) = &mut self.partial {
+            let room = spare_capacity(&mut answer.frame.payload);
+            return Ok(rustix::net::recv(line, room, RecvFlags::DONTWAIT)?.0);
+        }
+        self.make_room();
+        let (got, files) = receive_once(line, &mut self.buffer[self.end..])?;
+        self.end += got;
+        self.files.extend(files);
+        if self.files.len() > MAX_FILES {
+            let what = "more descriptors came than a worker has batches";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         Ok(got)
     }
 
     /// A frame, if all of it is there.
-    fn take(&mut self) -> Result<Option<Frame<FromWorker>>, LinkError> {
+    fn take(&mut self) -> Result<Option<Answer>, LinkError> {
         if let Some(partial) = self.partial.take() {
-            if partial.frame.payload.len() == partial.payload_bytes {
-                return Ok(Some(partial.frame));
+            if partial.answer.frame.payload.len() == partial.payload_bytes {
+                return Ok(Some(partial.answer));
             }
             self.partial = Some(partial);
             return Ok(None);
         }
-        let ready = &self.buffer[self.begin..];
+        let ready = &self.buffer[self.begin..self.end];
         let Some((prefix, rest)) = ready.split_first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
         };
@@ -86,37 +109,47 @@ impl Reader {
         let Some((header, rest)) = rest.split_at_checked(prefix.header) else { return Ok(None) };
         let message = decode_header(header)?;
         let here = &rest[..rest.len().min(prefix.payload)];
-        let mut payload = Vec::with_capacity(prefix.payload);
+        let mut payload = Vec::new();
+        payload.reserve_exact(prefix.payload);
         payload.extend_from_slice(here);
         self.begin += PREFIX_BYTES + prefix.header + here.len();
-        let frame = Frame { message, payload };
-        if frame.payload.len() == prefix.payload {
-            return Ok(Some(frame));
+        let file = match &message {
+            FromWorker::Done(_, lengths) if !lengths.is_empty() => {
+                let missing = LinkError::Descriptors { expected: 1, got: 0 };
+                Some(self.files.pop_front().ok_or(missing)?)
+            }
+            FromWorker::Done(..)
+            | FromWorker::Failed(..)
+            | FromWorker::Ready
+            | FromWorker::SetupFailed(_) => None,
+        };
+        let answer = Answer { frame: Frame { message, payload }, file };
+        if answer.frame.payload.len() == prefix.payload {
+            return Ok(Some(answer));
         }
-        self.partial = Some(Partial { frame, payload_bytes: prefix.payload });
+        self.partial = Some(Partial { answer, payload_bytes: prefix.payload });
         Ok(None)
     }
 
     fn make_room(&mut self) {
-        self.buffer.drain(..self.begin);
+        self.buffer.copy_within(self.begin..self.end, 0);
+        self.end -= self.begin;
         self.begin = 0;
-        if self.buffer.is_empty() {
+        if self.end == 0 && self.buffer.len() > BUFFER_BYTES {
             // A long traceback is not worth its memory any more.
-            self.buffer.shrink_to(BUFFER_BYTES);
+            self.buffer = Vec::new();
         }
-        if self.buffer.capacity() - self.buffer.len() < LITTLE_ROOM {
-            self.buffer.reserve(BUFFER_BYTES);
+        if self.buffer.len() - self.end < LITTLE_ROOM {
+            self.buffer.resize(self.end + BUFFER_BYTES, 0);
         }
     }
 }
 
-fn receive(line: &UnixStream, into: &mut Vec<u8>) -> io::Result<usize> {
-    Ok(rustix::net::recv(line, spare_capacity(into), RecvFlags::DONTWAIT)?.0)
-}
-
 #[cfg(test)]
 mod tests {
-    use clutch_worker_link::{BatchReport, write_frame_blocking};
+    use std::os::fd::AsFd;
+
+    use clutch_worker_link::{BatchReport, send_bytes_with_descriptors, write_frame_blocking};
     use tokio::io::AsyncWriteExt;
 
     use super::*;
@@ -128,9 +161,9 @@ mod tests {
         bytes
     }
 
-    fn told(frame: Frame<FromWorker>) -> (u64, Vec<u8>) {
-        let FromWorker::Done(report, _) = frame.message else { panic!() };
-        (report.batch, frame.payload)
+    fn told(answer: Answer) -> (u64, Vec<u8>) {
+        let FromWorker::Done(report, _) = answer.frame.message else { panic!() };
+        (report.batch, answer.frame.payload)
     }
 
     #[tokio::test]
@@ -155,6 +188,66 @@ mod tests {
             assert!(matches!(reader.next(&ours).await, Err(LinkError::Closed)));
             writing.await.unwrap();
         }
+    }
+
+    fn with_buffers(batch: u64, payload: &[u8]) -> Vec<u8> {
+        let report = BatchReport { batch, ..BatchReport::default() };
+        let mut bytes = Vec::new();
+        write_frame_blocking(&mut bytes, &FromWorker::Done(report, vec![5]), payload).unwrap();
+        bytes
+    }
+
+    fn file(name: &str) -> OwnedFd {
+        rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap()
+    }
+
+    /// What the kernel calls a file, so that two can be told apart.
+    fn inode(file: &OwnedFd) -> u64 {
+        rustix::fs::fstat(file).unwrap().st_ino
+    }
+
+    #[tokio::test]
+    async fn a_file_arrives_with_the_frame_that_speaks_of_it() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let files = [file("one"), file("two")];
+        let large = vec![7; BUFFER_BYTES * 3];
+        let frames = [
+            (done(1, b"x"), None),
+            (with_buffers(2, b"y"), Some(&files[0])),
+            (done(3, &large), None),
+            (with_buffers(4, &large), Some(&files[1])),
+            (done(5, b"z"), None),
+        ];
+        let expected = frames.each_ref().map(|(_, file)| file.map(inode));
+        let writing = async {
+            for (bytes, file) in &frames {
+                let file = file.map(AsFd::as_fd);
+                send_bytes_with_descriptors(&theirs, bytes, file.as_slice()).await.unwrap();
+            }
+        };
+        let reading = async {
+            let mut reader = Reader::new(u64::MAX);
+            for (batch, expected) in (1..).zip(expected) {
+                let mut answer = reader.next(&ours).await.unwrap();
+                let file = answer.file.take();
+                assert_eq!((file.as_ref().map(inode), told(answer).0), (expected, batch));
+            }
+        };
+        tokio::join!(writing, reading);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_missing_and_files_that_nobody_asked_for_break_the_line() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        send_bytes_with_descriptors(&theirs, &with_buffers(1, b""), &[]).await.unwrap();
+        let error = Reader::new(9).next(&ours).await.unwrap_err();
+        assert!(matches!(error, LinkError::Descriptors { expected: 1, got: 0 }), "{error:?}");
+
+        let file = file("many");
+        let files = [file.as_fd(), file.as_fd(), file.as_fd()];
+        send_bytes_with_descriptors(&theirs, &done(1, b""), &files).await.unwrap();
+        let error = Reader::new(9).next(&ours).await.unwrap_err();
+        assert!(matches!(error, LinkError::Io(_)), "{error:?}");
     }
 
     #[tokio::test]

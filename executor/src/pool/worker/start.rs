@@ -34,7 +34,12 @@ pub(crate) fn start_worker(start: WorkerStart) -> WorkerHandle {
         let (remains, start_failure) = match started(&start, receiver).await {
             Ok(process) => {
                 events.send(WorkerEvent::Ready { worker }).await.ok();
-                (Life::new(process).live(worker, &events, &start.options).await, None)
+                (
+                    Life::new(process, start.store.clone())
+                        .live(worker, &events, &start.options)
+                        .await,
+                    None,
+                )
             }
             Err(failure) => (Remains::default(), Some(failure)),
         };
@@ -95,6 +100,7 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
         progress,
         orders,
         deferred: VecDeque::new(),
+        releases: Some(start.releases.clone()),
         look_at: None,
     })
 }
@@ -108,7 +114,8 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
     let pid = process.pid;
     loop {
         match process.next().await {
-            Happening::Frame(Ok(frame)) => {
+            Happening::Answer(Ok(answer)) => {
+                let frame = answer.frame;
                 return match frame.message {
                     FromWorker::Ready => None,
                     FromWorker::SetupFailed(report) => {
@@ -126,12 +133,13 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
                 let why = format!("worker {pid} {} while it was set up", ended(exit));
                 return failed(Kind::WorkerStartFailed, why);
             }
-            Happening::Frame(Err(error)) => {
+            Happening::Answer(Err(error)) => {
                 let why = format!("worker {pid} lost its line while it was set up: {error}");
                 return failed(Kind::WorkerStartFailed, why);
             }
             Happening::Order(Some(Order::Run(_) | Order::Withdrawn(_) | Order::Retire))
-            | Happening::TimeToLook => {}
+            | Happening::TimeToLook
+            | Happening::Released => {}
         }
     }
 }

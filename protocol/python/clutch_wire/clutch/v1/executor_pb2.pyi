@@ -232,7 +232,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("protocol", "agent_version", "pid", "host", "slots", "environments", "sessions", "workers", "draining")
+    __slots__ = ("protocol", "agent_version", "pid", "host", "slots", "environments", "sessions", "workers", "draining", "blobs")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +242,7 @@ class GetStatusResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    BLOBS_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
     agent_version: str
     pid: int
@@ -251,7 +252,24 @@ class GetStatusResponse(_message.Message):
     sessions: _containers.RepeatedCompositeFieldContainer[SessionStatus]
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
     draining: bool
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., slots: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[EnvironmentStatus, _Mapping]]] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., draining: bool = ...) -> None: ...
+    blobs: BlobStatus
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., slots: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[EnvironmentStatus, _Mapping]]] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., draining: bool = ..., blobs: _Optional[_Union[BlobStatus, _Mapping]] = ...) -> None: ...
+
+class BlobStatus(_message.Message):
+    __slots__ = ("count", "cached", "memory_bytes", "memory_limit_bytes", "spilled_bytes", "spill_limit_bytes")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPILLED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SPILL_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    cached: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    spilled_bytes: int
+    spill_limit_bytes: int
+    def __init__(self, count: _Optional[int] = ..., cached: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_limit_bytes: _Optional[int] = ..., spilled_bytes: _Optional[int] = ..., spill_limit_bytes: _Optional[int] = ...) -> None: ...
 
 class EnvironmentStatus(_message.Message):
     __slots__ = ("environment", "zygote_pid", "warm_modules", "problem")

@@ -1,0 +1,144 @@
+//! Files without names: memfds, and unlinked files on disk.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+
+use super::ledger::Place;
+use crate::failure::{Failure, Kind};
+use crate::random_name::random_name;
+
+/// Only for its owner, who cannot open it again for writing.
+const READ_ONLY: Mode = Mode::RUSR;
+
+/// Room for so many bytes. Pages of shared memory come when they are written,
+/// with `pwrite`: one that cannot be had is an error of the write then.
+/// Blocks on the disk.
+///
+/// # Errors
+/// [`Kind::QuotaExceeded`] when there is no room on the disk, and
+/// [`Kind::Internal`] when the operating system refuses something else.
+pub(super) fn create(place: Place, bytes: u64, directory: &Path) -> Result<OwnedFd, Failure> {
+    match place {
+        Place::Memory => in_memory(bytes).map_err(|error| {
+            Failure::new(
+                Kind::Internal,
+                format!("no shared memory of {bytes} bytes to be had: {error}"),
+            )
+        }),
+        Place::Disk => on_disk(bytes, directory).map_err(|error| {
+            let directory = directory.display();
+            let message = format!(
+                "no file of {bytes} bytes to be had in `spill-directory` `{directory}`: {error}"
+            );
+            Failure::new(kind_of(&error), message)
+        }),
+    }
+}
+
+/// What it means that the operating system gives no room.
+pub(super) fn kind_of(error: &io::Error) -> Kind {
+    let full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
+    );
+    if full { Kind::QuotaExceeded } else { Kind::Internal }
+}
+
+fn in_memory(bytes: u64) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = rustix::fs::memfd_create("clutch-blob", flags)?;
+    rustix::fs::ftruncate(&file, bytes)?;
+    Ok(file)
+}
+
+fn on_disk(bytes: u64, directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(directory, flags | OFlags::TMPFILE, READ_ONLY) {
+        Ok(file) => file,
+        // Not every file system knows files without names.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+            let path = directory.join(format!("clutch-{}", random_name()?));
+            let flags = flags | OFlags::CREATE | OFlags::EXCL;
+            let file = rustix::fs::open(&path, flags, READ_ONLY)?;
+            rustix::fs::unlink(&path)?;
+            file
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+        // Not every file system can promise room.
+        Err(rustix::io::Errno::OPNOTSUPP) => rustix::fs::ftruncate(&file, bytes)?,
+        other => other?,
+    }
+    Ok(file)
+}
+
+/// Makes the content final; what is `writable` keeps its length only. Gives
+/// the descriptor to hand on.
+///
+/// # Errors
+/// When somebody has it mapped for writing.
+pub(super) fn seal(file: OwnedFd, place: Place, writable: bool) -> io::Result<OwnedFd> {
+    match place {
+        Place::Memory => {
+            let mut seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+            seals.set(SealFlags::WRITE, !writable);
+            rustix::fs::fcntl_add_seals(&file, seals)?;
+            Ok(file)
+        }
+        Place::Disk if writable => Ok(file),
+        // Files on disk have no seals; one that is open for reading only is
+        // the nearest to it.
+        Place::Disk => {
+            let path = DescriptorPath(file.as_fd());
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            Ok(rustix::fs::open(path.to_string(), flags, Mode::empty())?)
+        }
+    }
+}
+
+/// Where the kernel shows a descriptor of this process.
+struct DescriptorPath<'a>(BorrowedFd<'a>);
+
+impl fmt::Display for DescriptorPath<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use std::os::fd::AsRawFd;
+        write!(out, "/proc/self/fd/{}", self.0.as_raw_fd())
+    }
+}
+
+/// Writes all of it at that place of the file; blocks.
+///
+/// # Errors
+/// When there is no room, or the disk fails.
+pub(super) fn write_at(file: &OwnedFd, mut data: &[u8], mut offset: u64) -> io::Result<()> {
+    while !data.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, data, offset))?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        data = &data[written..];
+        offset += written as u64;
+    }
+    Ok(())
+}
+
+/// Reads as much as there is room for; blocks.
+///
+/// # Errors
+/// When the file ends before, or the disk fails.
+pub(super) fn read_at(file: &OwnedFd, mut room: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !room.is_empty() {
+        let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut *room, offset))?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        room = &mut room[read..];
+        offset += read as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What an agent says in a conversation.
+
+use std::io;
+use std::sync::Arc;
+
+use clutch_protocol::{CHUNK_BYTES, v1};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::encode;
+use crate::blobs::{Blob, Buffers, Piece};
+use crate::pool::BatchOutcome;
+use crate::session::{OutboxReceiver, Sent, SessionBlobs};
+
+/// Bytes after which an envelope is full.
+const ENVELOPE_BYTES: usize = CHUNK_BYTES;
+
+pub(super) type Envelope = Result<v1::AgentEnvelope, Status>;
+
+/// Nobody listens any more, or no sense can be made any more.
+struct Over;
+
+/// Frames on their way into envelopes.
+struct Voice {
+    blobs: Arc<SessionBlobs>,
+    envelopes: mpsc::Sender<Envelope>,
+    frames: Vec<v1::AgentFrame>,
+    bytes: usize,
+}
+
+/// Sends outcomes and output home, several in an envelope when they are there.
+pub(super) async fn speak(
+    mut outbox: OutboxReceiver,
+    blobs: Arc<SessionBlobs>,
+    envelopes: mpsc::Sender<Envelope>,
+) {
+    let mut voice = Voice { blobs, envelopes, frames: Vec::new(), bytes: 0 };
+    while let Some(first) = outbox.next().await {
+        let mut item = Some(first);
+        while let Some(next) = item {
+            if voice.say(next).await.is_err() {
+                return;
+            }
+            item = outbox.ready();
+        }
+        if voice.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Voice {
+    async fn say(&mut self, item: Sent) -> Result<(), Over> {
+        match item {
+            Sent::Output(output) => self.push(encode::output(output)).await,
+            Sent::Outcome(outcome) => self.outcome(outcome).await,
+        }
+    }
+
+    async fn outcome(&mut self, outcome: BatchOutcome) -> Result<(), Over> {
+        let batch = outcome.batch.batch;
+        let (frames, follow) = encode::outcome(outcome, &self.blobs);
+        for frame in frames {
+            self.push(frame).await?;
+        }
+        let Some(Buffers { blob, .. }) = &follow else { return Ok(()) };
+        let blob = blob.clone();
+        for piece in follow.iter().flat_map(|buffers| buffers.steps(CHUNK_BYTES as u64)) {
+            match read(blob.clone(), piece).await {
+                Ok(data) => self.push(encode::payload_part(batch, data.into())).await?,
+                Err(error) => {
+                    // The driver was promised these bytes.
+                    let status = Status::internal(format!("a result cannot be read: {error}"));
+                    self.envelopes.send(Err(status)).await.map_err(|_| Over)?;
+                    return Err(Over);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn push(&mut self, frame: v1::AgentFrame) -> Result<(), Over> {
+        let size = encode::size(&frame);
+        if self.bytes > 0 && self.bytes + size > ENVELOPE_BYTES {
+            self.flush().await?;
+        }
+        self.bytes += size;
+        self.frames.push(frame);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Over> {
+        self.bytes = 0;
+        let frames = std::mem::take(&mut self.frames);
+        self.envelopes.send(Ok(v1::AgentEnvelope { frames })).await.map_err(|_| Over)
+    }
+}
+
+/// Off the runtime's threads: it may be on a disk.
+async fn read(blob: Blob, piece: Piece) -> io::Result<Vec<u8>> {
+    let bytes = usize::try_from(piece.bytes).map_err(io::Error::other)?;
+    let read = tokio::task::spawn_blocking(move || {
+        let mut room = vec![0; bytes];
+        blob.read_at(&mut room, piece.offset)?;
+        Ok(room)
+    });
+    read.await.map_err(io::Error::other)?
+}
