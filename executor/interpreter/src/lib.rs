@@ -18,6 +18,7 @@ mod exception;
 mod failure;
 mod fork;
 mod identity;
+mod imports;
 mod line;
 mod nested;
 mod options;

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use crate::batch::Batch;
 use crate::clock::now;
 use crate::identity::Seat;
+use crate::imports::Imports;
 use crate::line::TaskLine;
 use crate::toolbox::Toolbox;
 use crate::usage::Meter;
@@ -18,6 +19,7 @@ pub(crate) fn work(
     py: Python<'_>,
     seat: Seat,
     tools: &Toolbox,
+    mut imports: Imports,
     max_payload_bytes: u64,
 ) -> PyResult<()> {
     let Seat { line, progress, pid } = seat;
@@ -56,6 +58,7 @@ pub(crate) fn work(
                 // What a task printed is on its way before its result is.
                 output::flush(py);
                 meter.finish(&mut report);
+                report.imported = imports.news(py);
                 match outcome {
                     Ok(pickle) => {
                         answer(py, &line, &FromWorker::Done(report, Vec::new()), pickle.as_bytes())?

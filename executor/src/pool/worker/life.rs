@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::message::{Assignment, BatchOutcome, Order, WorkerEvent};
-use super::outcome::Running;
+use super::message::{Assignment, BatchOutcome, Order, WorkerEvent, WorkerStart};
+use super::outcome::{self, Running};
 use super::process::{Happening, Process, signal};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
@@ -55,11 +55,15 @@ impl Life {
         mut self,
         id: WorkerId,
         events: &mpsc::Sender<WorkerEvent>,
-        options: &PoolOptions,
+        start: &WorkerStart,
     ) -> Option<Box<BatchOutcome>> {
+        let options = &start.options;
         loop {
             match self.process.next().await {
-                Happening::Frame(Ok(frame)) => {
+                Happening::Frame(Ok(mut frame)) => {
+                    if let Some(imported) = outcome::take_imported(&mut frame.message) {
+                        start.zygote.imported(imported);
+                    }
                     if let Some((outcome, recycle)) = self.answered(*frame, options) {
                         let outcome = Box::new(outcome);
                         let ended = WorkerEvent::Ended { worker: id, outcome, recycle };

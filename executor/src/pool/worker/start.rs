@@ -31,7 +31,7 @@ pub(crate) fn start_worker(start: WorkerStart) -> WorkerHandle {
         let (lost, start_failure) = match started(&start, receiver).await {
             Ok(process) => {
                 events.send(WorkerEvent::Ready { worker }).await.ok();
-                (Life::new(process).live(worker, &events, &start.options).await, None)
+                (Life::new(process).live(worker, &events, &start).await, None)
             }
             Err(failure) => (None, Some(failure)),
         };
