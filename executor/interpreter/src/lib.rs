@@ -19,6 +19,7 @@ mod failure;
 mod fork;
 mod identity;
 mod imports;
+mod intermediate;
 mod line;
 mod nested;
 mod options;
