@@ -33,6 +33,18 @@ pub(crate) fn raise_open_files() -> Option<u64> {
     }
 }
 
+/// Whether there are as many running or runnable threads as CPUs, this one
+/// not counted. A glance: it says nothing about the moment after.
+pub(crate) fn is_busy() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    runnable(&load).is_some_and(|threads| threads > cores())
+}
+
+/// From `0.20 0.18 0.12 3/411 1234`: 3.
+fn runnable(load: &str) -> Option<usize> {
+    load.split(' ').nth(3)?.split('/').next()?.parse().ok()
+}
+
 /// Name of this machine in its network.
 pub(crate) fn host_name() -> String {
     System::host_name().unwrap_or_else(|_| "localhost".to_owned())
@@ -53,5 +65,11 @@ mod tests {
     fn as_many_files_may_be_open_as_the_machine_allows() {
         let allowed = raise_open_files();
         assert_eq!(getrlimit(Resource::Nofile).current, allowed);
+    }
+
+    #[test]
+    fn the_runnable_threads_are_read_from_the_load() {
+        assert_eq!(runnable("0.20 0.18 0.12 3/411 1234\n"), Some(3));
+        assert_eq!(runnable(""), None);
     }
 }

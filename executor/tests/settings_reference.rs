@@ -100,6 +100,7 @@ fn the_defaults_are_those_of_the_code() {
         ("worker-max-growth-bytes", pool.worker_max_growth_bytes.unwrap_or(0).to_string()),
         ("start-seconds", pool.start.as_secs_f64().to_string()),
         ("warm", format!("`{}`", pool.warm.join(","))),
+        ("learn-modules", format!("`{}`", pool.learn_modules)),
         ("max-sessions", session.max_sessions.to_string()),
         ("max-open-batches", session.max_open_batches.to_string()),
         ("max-batch-bytes", session.max_batch_bytes.to_string()),

@@ -178,3 +178,17 @@ def hold_bytes(count, kept=[]):  # noqa: B006 - remembers between calls, on purp
     kept.append(b"x" * count)
     time.sleep(0.06)  # a worker looks at its memory every 50 ms
     return os.getpid()
+
+
+def register_rseq():
+    """Register this thread's restartable sequences; return the error number, 0 when it worked.
+
+    That is: when the kernel did not have them, although the C library thinks so.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    library.pthread_self.restype = ctypes.c_size_t
+    offset = ctypes.c_ssize_t.in_dll(library, "__rseq_offset").value
+    area = ctypes.c_void_p(library.pthread_self() + offset)
+    system_call, length, signature = 334, 32, 0x53053053
+    answer = library.syscall(system_call, area, length, 0, signature)
+    return 0 if answer == 0 else ctypes.get_errno()

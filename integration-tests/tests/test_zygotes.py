@@ -1,5 +1,8 @@
 """Zygotes: where workers come from, also when something is wrong with them."""
 
+import ctypes
+import platform
+
 import pytest
 import tasks
 from joblib import Parallel, delayed
@@ -103,3 +106,12 @@ def test_a_zygote_that_takes_too_long_names_the_setting():
         pytest.raises(exceptions.WorkerStartError, match=r"`start-seconds` = 0\.001"),
     ):
         Session(agent.address, None, dict)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")
+def test_the_kernel_knows_the_restartable_sequences_of_a_worker(shared_agent):
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "__rseq_size") or not tasks.register_rseq():
+        pytest.skip("this C library or kernel has none")
+    run = Parallel(2, backend="clutch", agents=shared_agent.address)
+    assert all(run(delayed(tasks.register_rseq)() for _ in range(2)))

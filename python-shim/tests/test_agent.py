@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, parallel, parallel_config
 
 from joblib_clutch import agent as agent_module
 from joblib_clutch import connections
@@ -51,14 +51,14 @@ def binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
 def test_an_agent_that_ends_early_is_explained(binary: Callable[[str], None]) -> None:
     binary("import sys; sys.exit('no room here')")
     with pytest.raises(AgentUnavailableError, match="no room here") as caught:
-        PrivateAgent(sys.executable)
+        _ = PrivateAgent(sys.executable).address
     assert caught.value.exit_code == 1
 
 
 def test_a_missing_agent_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLUTCH_BINARY", "/nowhere/clutch")
     with pytest.raises(AgentUnavailableError, match="/nowhere/clutch"):
-        PrivateAgent(sys.executable)
+        _ = PrivateAgent(sys.executable).address
 
 
 def test_it_starts_once_for_many_threads_and_again_after_its_death(
@@ -110,3 +110,69 @@ def test_only_public_modules_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None
     assert {"joblib", "cloudpickle", "threadpoolctl", "joblib_clutch"} <= set(warm)
     assert {"numpy", "numpy.linalg"} <= set(warm)
     assert {"numpy._core", "numpy.a.b.c", "numpy.test.x", "secret"}.isdisjoint(warm)
+
+
+@pytest.fixture
+def starts(
+    agent: FakeAgent,
+    binary: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[[], int]:
+    """Make an agent that can be started; tell how often it was."""
+    binary(LISTENS)
+    monkeypatch.setenv("ADDRESS", agent.address)
+    record = tmp_path / "starts"
+    return lambda: len(record.read_text().splitlines()) if record.exists() else 0
+
+
+def preparing() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "clutch-agent-start"]
+
+
+def test_asking_for_the_backend_starts_the_agent_that_the_first_call_uses(
+    starts: Callable[[], int],
+) -> None:
+    with parallel_config("clutch"), parallel_config("clutch", task_timeout=5):
+        for thread in preparing():
+            thread.join()
+        (connection,) = connections._registry._connections.values()
+        assert connection._agent is not None
+        assert connection._session is None
+        prepared = connection._agent
+        assert Parallel(n_jobs=2)(delayed(len)("ab") for _ in range(2)) == [2, 2]
+        assert connection._agent is prepared
+    assert starts() == 1
+
+
+def test_nobody_starts_an_agent_for_a_backend_that_may_not_be_used(
+    starts: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "DEFAULT_BACKEND", "clutch")
+    assert Parallel()(delayed(len)("ab") for _ in range(2)) == [2, 2]
+    assert Parallel(n_jobs=1, backend="clutch")(delayed(len)("ab") for _ in range(2)) == [2, 2]
+    parallel_config("clutch", agents="unix-abstract:another").unregister()
+    monkeypatch.setattr(connections._registry, "forked", True)
+    parallel_config("clutch").unregister()
+    assert preparing() == []
+    assert connections._registry._connections == {}
+    assert starts() == 0
+
+
+def test_an_agent_that_cannot_be_prepared_is_reported_by_the_first_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLUTCH_BINARY", "/nowhere/clutch")
+    with parallel_config("clutch", n_jobs=2):
+        for thread in preparing():
+            thread.join()
+        with pytest.raises(AgentUnavailableError, match="/nowhere/clutch"):
+            Parallel()(delayed(len)("ab") for _ in range(2))
+
+
+def test_what_is_closed_while_it_is_prepared_leaves_no_agent(starts: Callable[[], int]) -> None:
+    connection = connections._Connection(None, None)
+    connection.close()
+    connection.prepare()
+    assert connection.unused
+    assert starts() == 0

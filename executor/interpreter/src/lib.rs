@@ -19,6 +19,8 @@ mod exception;
 mod failure;
 mod fork;
 mod identity;
+mod imports;
+mod intermediate;
 mod line;
 mod nested;
 mod options;

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use crate::fork::{Forked, fork_worker};
 use crate::identity;
+use crate::imports::Imports;
 use crate::options::Options;
 use crate::toolbox::Toolbox;
 use crate::{output, threads, warm, worker};
@@ -26,10 +27,12 @@ pub(crate) fn serve(py: Python<'_>) -> PyResult<()> {
     let options = Options::published()
         .ok_or_else(|| PyRuntimeError::new_err("not started by the interpreter host"))?;
     identity::become_zygote(py)?;
+    let installed = Imports::installed(py)?;
     let control = control_line(options)?;
     let warmed = warm::import_all(py, &options.warm)?;
     let toolbox = Toolbox::prepare(py)?;
     let hello = warm::hello(py, warmed)?;
+    let imports = Imports::since_now(py, installed)?;
     warm::settle_memory(py)?;
     say(&control, &FromZygote::Hello(hello))?;
 
@@ -53,7 +56,7 @@ pub(crate) fn serve(py: Python<'_>) -> PyResult<()> {
     };
     drop(control);
     let seat = identity::become_worker(py, descriptors, options.agent_pid, intermediate)?;
-    worker::work(py, seat, &toolbox, options.max_payload_bytes)
+    worker::work(py, seat, &toolbox, imports, options.max_payload_bytes)
 }
 
 /// Why no worker was forked.

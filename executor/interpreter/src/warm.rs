@@ -3,23 +3,33 @@
 use clutch_worker_link::ZygoteHello;
 use pyo3::prelude::*;
 
-use crate::exception;
+use crate::{exception, threads};
 
 /// What became of the warm list.
 #[derive(Debug, Default)]
 pub(crate) struct Warmed {
     imported: Vec<String>,
     failed: Vec<(String, String)>,
+    /// Those of `imported` that started threads.
+    threading: Vec<String>,
 }
 
 /// Imports the modules. One that cannot be imported costs the others nothing.
 pub(crate) fn import_all(py: Python<'_>, names: &[String]) -> PyResult<Warmed> {
     let mut warmed = Warmed::default();
+    let mut threads = threads::count()?;
     // By name, because that also loads the submodules on the way.
     let import_module = py.import("importlib")?.getattr("import_module")?;
     for name in names {
         match import_module.call1((name,)) {
-            Ok(_) => warmed.imported.push(name.clone()),
+            Ok(_) => {
+                warmed.imported.push(name.clone());
+                let now = threads::count()?;
+                if now > threads {
+                    warmed.threading.push(name.clone());
+                }
+                threads = now;
+            }
             Err(error) => {
                 let described = exception::one_line(py, &error);
                 warmed.failed.push((name.clone(), described));
@@ -43,6 +53,7 @@ pub(crate) fn hello(py: Python<'_>, warmed: Warmed) -> PyResult<ZygoteHello> {
         joblib_version: version(py, "joblib"),
         warm_modules: warmed.imported,
         failed_modules: warmed.failed,
+        threading_modules: warmed.threading,
     })
 }
 

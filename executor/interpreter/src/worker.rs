@@ -10,6 +10,7 @@ use crate::arguments::Blobs;
 use crate::batch::{Batch, Outcome};
 use crate::clock::now;
 use crate::identity::Seat;
+use crate::imports::Imports;
 use crate::line::TaskLine;
 use crate::results::{Buffers, Pickled};
 use crate::toolbox::Toolbox;
@@ -22,6 +23,7 @@ pub(crate) fn work(
     py: Python<'_>,
     seat: Seat,
     tools: &Toolbox,
+    mut imports: Imports,
     max_payload_bytes: u64,
 ) -> PyResult<()> {
     let Seat { line, progress, pid } = seat;
@@ -65,6 +67,7 @@ pub(crate) fn work(
                 // What a task printed is on its way before its result is.
                 output::flush(py);
                 meter.finish(&mut report);
+                report.imported = imports.news(py);
                 answer_batch(py, &line, report, outcome)?;
             }
             ToWorker::Map(announced) => {

@@ -4,6 +4,9 @@
 mod deadline;
 mod environment;
 mod exit;
+mod keeper;
+mod launch;
+mod learning;
 mod progress;
 mod reaper;
 mod recycle;

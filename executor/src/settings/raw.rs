@@ -34,6 +34,12 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_WARM", value_name = "MODULES", value_delimiter = ',')]
     pub warm: Vec<String>,
 
+    /// Whether zygotes learn the modules of installed packages that tasks import, and import them
+    /// ahead for later workers. Default: `true`.
+    #[arg(long, env = "CLUTCH_LEARN_MODULES", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub learn_modules: Option<bool>,
+
     /// Batches that run at once. Default: the CPUs that this process may use.
     #[arg(long, env = "CLUTCH_SLOTS", value_name = "COUNT")]
     pub slots: Option<usize>,
@@ -147,6 +153,7 @@ impl RawSettings {
             listen: self.listen.or(file.listen),
             python: if self.python.is_empty() { file.python } else { self.python },
             warm: list(self.warm, file.warm),
+            learn_modules: self.learn_modules.or(file.learn_modules),
             slots: self.slots.or(file.slots),
             max_slots: self.max_slots.or(file.max_slots),
             max_workers: self.max_workers.or(file.max_workers),

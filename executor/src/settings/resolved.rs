@@ -47,6 +47,8 @@ pub struct PoolOptions {
     pub pythons: Vec<PathBuf>,
     /// Modules to import ahead.
     pub warm: Vec<String>,
+    /// Whether zygotes learn what sessions import.
+    pub learn_modules: bool,
     /// The interpreter host; `None`: beside the binary.
     pub interpreter_library: Option<PathBuf>,
     /// Batches after which a worker is replaced.
@@ -130,6 +132,7 @@ impl Settings {
             pool: PoolOptions {
                 pythons: pythons(raw.python)?,
                 warm,
+                learn_modules: raw.learn_modules.unwrap_or(true),
                 interpreter_library: raw.interpreter_library,
                 worker_max_batches: raw.worker_max_batches.filter(|count| *count > 0),
                 worker_max_growth_bytes: Some(raw.worker_max_growth_bytes.unwrap_or(1 << 30))

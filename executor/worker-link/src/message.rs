@@ -55,6 +55,9 @@ pub struct ZygoteHello {
     pub warm_modules: Vec<String>,
     /// Modules asked for and not importable, each with the error's text.
     pub failed_modules: Vec<(String, String)>,
+    /// Modules of `warm_modules` whose import started threads: this zygote will
+    /// refuse to fork.
+    pub threading_modules: Vec<String>,
 }
 
 /// What an agent says to a worker.
@@ -183,7 +186,17 @@ pub struct BatchReport {
     pub peak_memory_bytes: u64,
     /// Resident anonymous memory now, bytes.
     pub memory_bytes: u64,
+    /// Modules of installed packages that this worker imported and did not
+    /// report before, by their dotted names: at most [`MAX_IMPORTED`], each of
+    /// at most [`MAX_MODULE_NAME_BYTES`].
+    pub imported: Vec<String>,
 }
+
+/// Most modules in one report.
+pub const MAX_IMPORTED: usize = 512;
+
+/// Longest name of a module in a report, in bytes.
+pub const MAX_MODULE_NAME_BYTES: usize = 100;
 
 /// Where in a batch a Python failure happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -56,6 +56,8 @@ class Agent:
         Interpreters to serve; empty: ours.
     warm : sequence of str
         Modules to import ahead.
+    learns : bool
+        Whether its zygotes are replaced by some that know more.
     environment : dict or None
         Environment of the agent; None: a clean one.
     """
@@ -66,10 +68,12 @@ class Agent:
         address: str | None = None,
         pythons: tuple[str, ...] = (sys.executable,),
         warm: tuple[str, ...] = LIGHT_WARM,
+        learns: bool = False,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.address = address or some_address()
         command = [binary(), "agent", "--listen", self.address, "--warm", ",".join(warm)]
+        command += ["--learn-modules", str(learns).lower()]
         for python in pythons:
             command += ["--python", python]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__

@@ -32,6 +32,9 @@ _TEST_COMPONENTS = frozenset({"conftest", "test", "tests"})
 class PrivateAgent:
     """An agent that serves this process alone and dies with it.
 
+    It is started at once and not waited for: it imports while the driver does
+    other things.
+
     Parameters
     ----------
     python : str
@@ -40,7 +43,7 @@ class PrivateAgent:
     Raises
     ------
     AgentUnavailableError
-        It cannot be found, or ended before it listened.
+        It cannot be found, or not be run.
     """
 
     def __init__(self, python: str) -> None:
@@ -63,18 +66,31 @@ class PrivateAgent:
             )
         except OSError as error:
             raise _unavailable(f"cannot run {binary}: {error}") from error
+        self._address: str | None = None
         self._stderr_tail = b""
         self._ready: Future[str | None] = Future()
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         assert self._process.stderr is not None  # noqa: S101 - asked for above
         self._listen(self._read_stdout, self._process.stdout)
         self._stderr_ended = self._listen(self._read_stderr, self._process.stderr)
-        try:
-            self.address = self._wait_ready()
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
-            raise
+
+    @property
+    def address(self) -> str:
+        """Where it listens; waits until it does.
+
+        Raises
+        ------
+        AgentUnavailableError
+            It ended before it listened, or took too long; it is gone then.
+        """
+        if self._address is None:
+            try:
+                self._address = self._wait_ready()
+            except BaseException:
+                self._process.kill()
+                self._process.wait()
+                raise
+        return self._address
 
     @property
     def alive(self) -> bool:
@@ -153,18 +169,6 @@ class PrivateAgent:
 
 
 def find_binary() -> str:
-    """Find the agent's binary.
-
-    Returns
-    -------
-    str
-        ``CLUTCH_BINARY``, or what the package carries.
-
-    Raises
-    ------
-    AgentUnavailableError
-        There is none.
-    """
     """Find the ``clutch`` program.
 
     Returns

@@ -18,7 +18,7 @@ from joblib.parallel import (
 )
 
 from joblib_clutch.call import Call, CallPlan
-from joblib_clutch.connections import session_for
+from joblib_clutch.connections import prepare, session_for
 from joblib_clutch.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             # Clutch as joblib's default, nobody asked for parallelism. joblib
             # gives a level only to what the user did not construct.
             self.default_n_jobs = 1
+        if nesting_level is None and not _inside_worker():
+            # `parallel_config("clutch")`, or an instance: the user means to run
+            # something on it. Others construct a backend to look at it.
+            prepare(self._settings)
         self._serves_one_parallel = False
         self._n_jobs = self.default_n_jobs
         self._call: Call | None = None

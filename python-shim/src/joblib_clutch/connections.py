@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import multiprocessing
 import os
 import sys
 import threading
@@ -25,6 +27,23 @@ class _Connection:
         self._lock = threading.Lock()
         self._agent: PrivateAgent | None = None
         self._session: Session | None = None
+        self._closed = False
+
+    @property
+    def unused(self) -> bool:
+        """Whether nothing was ever started or opened here."""
+        return self._agent is None and self._session is None
+
+    def prepare(self) -> None:
+        """Start the private agent ahead of its first use, which tells what went wrong."""
+        with self._lock:
+            if not self.unused or self._closed:
+                return
+            with contextlib.suppress(AgentUnavailableError, RuntimeError):
+                self._agent = PrivateAgent(self._python or sys.executable)
+        # Closed meanwhile, maybe before there was anything to stop.
+        if self._closed and self._agent is not None:
+            self._agent.stop()
 
     def session(self) -> Session:
         session = self._session
@@ -38,6 +57,8 @@ class _Connection:
             return self._session
 
     def close(self) -> None:
+        # Without the lock: whoever holds it may wait for an agent for minutes.
+        self._closed = True
         if self._session is not None:
             self._session.close()
         if self._agent is not None:
@@ -65,14 +86,15 @@ class _Registry:
         self._connections: dict[tuple[str | None, str | None], _Connection] = {}
         self._lock = threading.Lock()
         self._abandoned: list[Any] = []
+        self.forked = False
 
-    def session(self, address: str | None, python: str | None) -> Session:
+    def connection(self, address: str | None, python: str | None) -> _Connection:
         with self._lock:
             connection = self._connections.get((address, python))
             if connection is None:
                 connection = _Connection(address, python)
                 self._connections[address, python] = connection
-        return connection.session()
+        return connection
 
     def close(self) -> None:
         with self._lock:
@@ -88,6 +110,7 @@ class _Registry:
         self._abandoned.append(self._connections)
         self._connections = {}
         self._lock = threading.Lock()
+        self.forked = True
 
 
 _registry = _Registry()
@@ -113,7 +136,30 @@ def session_for(settings: Settings) -> Session:
     ClutchError
         The agent cannot be started or reached, or refused.
     """
-    return _registry.session(settings.agents, settings.env)
+    return _registry.connection(settings.agents, settings.env).session()
+
+
+def prepare(settings: Settings) -> None:
+    """Start the private agent for these settings, if there is none yet.
+
+    In the background: it imports while the driver goes on. Never blocks and
+    never raises; what goes wrong is told by `session_for`. Processes that are
+    somebody's workers start an agent only when they use it.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which agent and environment.
+    """
+    if settings.agents is not None or _registry.forked or multiprocessing.parent_process():
+        return
+    connection = _registry.connection(None, settings.env)
+    if connection.unused:
+        # No thread to be had: the first use starts it.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(
+                target=connection.prepare, name="clutch-agent-start", daemon=True
+            ).start()
 
 
 def close_all() -> None:

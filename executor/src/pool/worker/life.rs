@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::mapping::{self, Mapping};
-use super::message::{Assignment, BatchOutcome, Order, Remains, WorkerEvent};
-use super::outcome::Running;
+use super::message::{Assignment, BatchOutcome, Order, Remains, WorkerEvent, WorkerStart};
+use super::outcome::{self, Running};
 use super::process::{Happening, Process, signal};
 use super::reader::Answer;
 use crate::blobs::Store;
@@ -78,11 +78,15 @@ impl Life {
         mut self,
         id: WorkerId,
         events: &mpsc::Sender<WorkerEvent>,
-        options: &PoolOptions,
+        start: &WorkerStart,
     ) -> Remains {
+        let options = &start.options;
         loop {
             match self.process.next().await {
-                Happening::Answer(Ok(answer)) => {
+                Happening::Answer(Ok(mut answer)) => {
+                    if let Some(imported) = outcome::take_imported(&mut answer.frame.message) {
+                        start.zygote.imported(imported);
+                    }
                     if let Some((outcome, recycle)) = self.answered(*answer, options) {
                         let outcome = Box::new(outcome);
                         let ended = WorkerEvent::Ended { worker: id, outcome, recycle };

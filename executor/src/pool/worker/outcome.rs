@@ -124,6 +124,14 @@ impl Running {
     }
 }
 
+/// Takes the modules that a worker says it imported; `None`: no new ones.
+pub(super) fn take_imported(message: &mut FromWorker) -> Option<Vec<String>> {
+    let (FromWorker::Done(report, _) | FromWorker::Failed(report, _)) = message else {
+        return None;
+    };
+    Some(std::mem::take(&mut report.imported)).filter(|imported| !imported.is_empty())
+}
+
 /// What Python reported, as a failure of the closed list.
 pub(super) fn failure(report: FailureReport, pickle: Vec<u8>, stderr_tail: String) -> Failure {
     let kind = match report.phase {

@@ -34,12 +34,8 @@ pub(crate) fn start_worker(start: WorkerStart) -> WorkerHandle {
         let (remains, start_failure) = match started(&start, receiver).await {
             Ok(process) => {
                 events.send(WorkerEvent::Ready { worker }).await.ok();
-                (
-                    Life::new(process, start.store.clone())
-                        .live(worker, &events, &start.options)
-                        .await,
-                    None,
-                )
+                let life = Life::new(process, start.store.clone());
+                (life.live(worker, &events, &start).await, None)
             }
             Err(failure) => (Remains::default(), Some(failure)),
         };

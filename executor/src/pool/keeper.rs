@@ -1,0 +1,260 @@
+//! The keeper of a zygote: a thread that starts it, lives as long as it does
+//! (the parent-death signal follows the thread), asks it to fork, replaces it
+//! when it dies, and by one that knows more when there is something to learn.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use clutch_worker_link::{FromZygote, LinkError};
+use crossbeam_channel::{Receiver, at, bounded, never, select};
+use tokio::sync::watch;
+
+use super::launch::{Launched, Running, launch};
+use super::learning::{Learning, Lesson};
+use super::zygote::Request;
+use super::{PythonEnvironment, ZygoteOptions, ZygoteState};
+use crate::error_chain::chain;
+use crate::failure::{Failure, Kind};
+use crate::identifiers::{Pid, WorkerId};
+use crate::machine;
+
+/// Runs on the zygote's own thread.
+pub(super) struct Keeper {
+    environment: PythonEnvironment,
+    options: ZygoteOptions,
+    state: watch::Sender<ZygoteState>,
+    zygote: Option<Running>,
+    learning: Learning,
+    successor: Successor,
+}
+
+/// The zygote that knows more.
+enum Successor {
+    None,
+    Importing {
+        /// What it learns besides the operator's list.
+        modules: Vec<String>,
+        introduced: Receiver<Result<Running, LinkError>>,
+    },
+    Ready {
+        modules: Vec<String>,
+        zygote: Running,
+    },
+}
+
+impl Keeper {
+    pub(super) fn new(
+        environment: PythonEnvironment,
+        options: ZygoteOptions,
+        state: watch::Sender<ZygoteState>,
+    ) -> Self {
+        Self {
+            environment,
+            options,
+            state,
+            zygote: None,
+            learning: Learning::new(Instant::now()),
+            successor: Successor::None,
+        }
+    }
+
+    /// Serves until nobody can ask any more.
+    pub(super) fn serve(mut self, requests: &Receiver<Request>, imports: &Receiver<Vec<String>>) {
+        self.revive();
+        loop {
+            let look = self.learn(Instant::now()).map_or_else(never, at);
+            let introduced = match &self.successor {
+                Successor::Importing { introduced, .. } => introduced.clone(),
+                Successor::None | Successor::Ready { .. } => never(),
+            };
+            select! {
+                recv(requests) -> request => match request {
+                    Ok(request) => self.serve_one(request),
+                    Err(_) => return,
+                },
+                recv(imports) -> modules => match modules {
+                    Ok(modules) if self.options.learn => {
+                        self.learning.imported(modules, Instant::now());
+                    }
+                    Ok(_) => {}
+                    Err(_) => return,
+                },
+                recv(introduced) -> zygote => self.introduced(zygote.unwrap_or_else(|_| {
+                    Err(std::io::Error::other("nobody waited for it").into())
+                })),
+                recv(look) -> _ => {}
+            }
+        }
+    }
+
+    fn serve_one(&mut self, request: Request) {
+        match request {
+            Request::Revive if self.zygote.is_none() => self.revive(),
+            Request::Revive => {}
+            Request::Fork { worker, descriptors, answer } => {
+                let forked = self.fork(worker, &descriptors);
+                self.learning.forked(Instant::now());
+                // Whoever asked may be gone; then the worker finds its line
+                // closed.
+                answer.send(forked).ok();
+            }
+        }
+    }
+
+    fn fork(&mut self, worker: WorkerId, descriptors: &[OwnedFd; 4]) -> Result<Pid, Failure> {
+        // A zygote that died, or may not fork, is replaced once for a request.
+        for _ in 0..2 {
+            if self.zygote.is_none() {
+                self.revive();
+            }
+            let Some(zygote) = self.zygote.as_ref() else { break };
+            match zygote.fork(worker, descriptors) {
+                Ok(FromZygote::Spawned { pid, .. }) => return Ok(Pid(pid)),
+                Ok(FromZygote::Refused { reason, unsafe_to_fork: true, .. }) => {
+                    self.chill(&reason);
+                }
+                Ok(FromZygote::Refused { reason, .. }) => {
+                    return Err(Failure::new(Kind::WorkerStartFailed, reason));
+                }
+                Ok(FromZygote::Hello(_)) => self.zygote = None,
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "the zygote is lost");
+                    self.zygote = None;
+                }
+            }
+        }
+        let why = match &*self.state.borrow() {
+            ZygoteState::Failed(why) => why.clone(),
+            ZygoteState::Starting | ZygoteState::Ready { .. } => {
+                "the zygote ended twice while it forked".to_owned()
+            }
+        };
+        Err(Failure::new(Kind::WorkerStartFailed, why))
+    }
+
+    /// Gives up a zygote that may not fork: what it learned first, and only
+    /// then what the operator wants.
+    fn chill(&mut self, reason: &str) {
+        self.zygote = None;
+        if self.learning.learned().is_empty() {
+            tracing::warn!(reason, "the zygote may not fork; starting one that is cold");
+            self.options.warm.clear();
+        } else {
+            tracing::warn!(reason, "the zygote may not fork; it forgets what it learned");
+            self.unlearn();
+        }
+    }
+
+    fn unlearn(&mut self) {
+        let learned = self.learning.learned().to_vec();
+        self.learning.refuse(&learned, Instant::now());
+    }
+
+    fn revive(&mut self) {
+        self.state.send_replace(ZygoteState::Starting);
+        let mut started = self.start();
+        if let Err(error) = &started
+            && !self.learning.learned().is_empty()
+        {
+            tracing::warn!(error = %chain(error), "the zygote forgets what it learned");
+            self.unlearn();
+            started = self.start();
+        }
+        match started {
+            Ok(zygote) => self.use_zygote(zygote),
+            Err(error) => {
+                let executable = self.environment.executable.display();
+                let why = format!("the zygote of `{executable}` did not start: {}", chain(&error));
+                tracing::error!(why);
+                self.state.send_replace(ZygoteState::Failed(why));
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Running, LinkError> {
+        self.launch(self.learning.learned())?.introduced()
+    }
+
+    fn launch(&self, learned: &[String]) -> std::io::Result<Launched> {
+        let warm = [&self.options.warm, learned].concat();
+        launch(&self.environment, &self.options, &warm)
+    }
+
+    /// The one that was there before ends: it finds its line closed.
+    fn use_zygote(&mut self, zygote: Running) {
+        let hello = zygote.hello.clone();
+        for (module, error) in &hello.failed_modules {
+            tracing::info!(module, error, "a warm module is not importable");
+        }
+        self.state.send_replace(ZygoteState::Ready { pid: zygote.pid, hello });
+        self.zygote = Some(zygote);
+    }
+
+    /// Takes the next step of a lesson, if it is time; tells when to ask again.
+    fn learn(&mut self, now: Instant) -> Option<Instant> {
+        match std::mem::replace(&mut self.successor, Successor::None) {
+            Successor::None => match self.learning.lesson(now, machine::is_busy) {
+                Lesson::Nothing => None,
+                Lesson::Later(later) => Some(later),
+                Lesson::Now(modules) => {
+                    self.begin(modules, now);
+                    None
+                }
+            },
+            importing @ Successor::Importing { .. } => {
+                self.successor = importing;
+                None
+            }
+            Successor::Ready { modules, zygote } => {
+                // A worker that was just forked is still in its zygote's
+                // process group, which dies with the zygote.
+                if let Err(later) = self.learning.quiet(now) {
+                    self.successor = Successor::Ready { modules, zygote };
+                    return Some(later);
+                }
+                tracing::info!(modules = modules.len(), "the zygote learned what sessions import");
+                self.learning.succeeded(modules);
+                self.use_zygote(zygote);
+                None
+            }
+        }
+    }
+
+    /// Starts the successor, on this thread; another one waits for it.
+    fn begin(&mut self, modules: Vec<String>, now: Instant) {
+        self.learning.began(now);
+        let (tell, introduced) = bounded(1);
+        let launched = self.launch(&modules).and_then(|launched| {
+            std::thread::Builder::new()
+                .name("clutch-learning".to_owned())
+                // The keeper may have ended; then the zygote has, too.
+                .spawn(move || tell.send(launched.introduced()).ok())
+        });
+        match launched {
+            Ok(_) => self.successor = Successor::Importing { modules, introduced },
+            Err(error) => tracing::warn!(error = %chain(&error), "no zygote to learn"),
+        }
+    }
+
+    fn introduced(&mut self, zygote: Result<Running, LinkError>) {
+        let successor = std::mem::replace(&mut self.successor, Successor::None);
+        let Successor::Importing { modules, .. } = successor else { return };
+        match zygote {
+            Ok(zygote) if zygote.hello.threading_modules.is_empty() => {
+                self.successor = Successor::Ready { modules, zygote };
+            }
+            Ok(zygote) => {
+                let threading = &zygote.hello.threading_modules;
+                tracing::info!(?threading, "modules that start threads are not learned");
+                self.learning.refuse(threading, Instant::now());
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "a zygote did not learn");
+                let known = self.learning.learned();
+                let news: Vec<_> =
+                    modules.into_iter().filter(|module| !known.contains(module)).collect();
+                self.learning.refuse(&news, Instant::now());
+            }
+        }
+    }
+}

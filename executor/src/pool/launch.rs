@@ -1,0 +1,129 @@
+//! A zygote's process: started, introduced, asked to fork.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clutch_worker_link::{
+    FromZygote, LinkError, THREAD_VARIABLES, ToZygote, ZygoteHello, receive_with_descriptors,
+    send_with_descriptors,
+};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::{PythonEnvironment, ZygoteOptions};
+use crate::identifiers::{Pid, WorkerId};
+
+/// A zygote that imports.
+#[derive(Debug)]
+pub(super) struct Launched {
+    line: UnixStream,
+    pid: Pid,
+    /// `None`: it is dead already, and its line says so.
+    pidfd: Option<OwnedFd>,
+    within: Duration,
+}
+
+/// A zygote that forks. Ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Running {
+    line: UnixStream,
+    pub(super) pid: Pid,
+    pub(super) hello: ZygoteHello,
+}
+
+/// Starts a zygote that imports these modules. It dies with the thread that
+/// calls this.
+pub(super) fn launch(
+    environment: &PythonEnvironment,
+    options: &ZygoteOptions,
+    warm: &[String],
+) -> io::Result<Launched> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new(&options.binary);
+    command
+        .arg("zygote")
+        .arg("--libpython")
+        .arg(&environment.libpython)
+        .arg("--interpreter-library")
+        .arg(&options.interpreter_library)
+        .arg("--python")
+        .arg(&environment.executable)
+        .arg(format!("--warm={}", warm.join(",")))
+        .arg(format!("--max-payload-bytes={}", options.max_batch_bytes))
+        .arg(format!("--agent-pid={}", std::process::id()))
+        // The control line is standard input: nothing to do between fork
+        // and exec.
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?))
+        .process_group(0);
+    // Imports must start no threads; workers set their own numbers.
+    command.envs(THREAD_VARIABLES.iter().map(|name| (name, "1")));
+    let pid = Pid(command.spawn()?.id());
+    let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    Ok(Launched { line: ours, pid, pidfd, within: options.start })
+}
+
+impl Launched {
+    /// Waits until it has imported everything; kills it when that fails.
+    pub(super) fn introduced(self) -> Result<Running, LinkError> {
+        match self.hello() {
+            Ok(hello) => Ok(Running { line: self.line, pid: self.pid, hello }),
+            Err(error) => {
+                // An import that hangs would not see that its line is closed.
+                if let Some(pidfd) = &self.pidfd
+                    && let Err(error) = pidfd_send_signal(pidfd, Signal::KILL)
+                {
+                    tracing::debug!(%error, pid = %self.pid, "the zygote is gone already");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn hello(&self) -> Result<ZygoteHello, LinkError> {
+        self.line.set_read_timeout(Some(self.within))?;
+        let (hello, _) = receive_with_descriptors::<FromZygote>(&self.line)
+            .map_err(|error| self.too_late(error))?;
+        self.line.set_read_timeout(None)?;
+        match hello {
+            FromZygote::Hello(hello) => Ok(hello),
+            FromZygote::Spawned { .. } | FromZygote::Refused { .. } => {
+                Err(io::Error::other("it answered before it said hello").into())
+            }
+        }
+    }
+
+    /// A read that ran into its deadline says no more than `try again`.
+    fn too_late(&self, error: LinkError) -> LinkError {
+        match error {
+            LinkError::Io(ref io) if io.kind() == io::ErrorKind::WouldBlock => {
+                let seconds = self.within.as_secs_f64();
+                let why = format!("it was not ready within `start-seconds` = {seconds}");
+                io::Error::new(io::ErrorKind::TimedOut, why).into()
+            }
+            LinkError::Closed => io::Error::other("it ended while it started").into(),
+            LinkError::Io(_)
+            | LinkError::Header(_)
+            | LinkError::TooLong { .. }
+            | LinkError::Descriptors { .. } => error,
+        }
+    }
+}
+
+impl Running {
+    /// Has it fork; gives its answer.
+    pub(super) fn fork(
+        &self,
+        worker: WorkerId,
+        descriptors: &[OwnedFd; 4],
+    ) -> Result<FromZygote, LinkError> {
+        let message = ToZygote::Spawn { worker: worker.0 };
+        send_with_descriptors(&self.line, &message, &descriptors.each_ref().map(AsFd::as_fd))?;
+        let (answer, _) = receive_with_descriptors(&self.line)?;
+        Ok(answer)
+    }
+}
