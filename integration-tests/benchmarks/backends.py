@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import secrets
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,7 @@ class Backend:
     has_service : bool
         Whether it can run before its drivers do.
     environment : tuple of pairs
-        Variables of its driver.
+        Variables of its drivers and its service.
     """
 
     name: str
@@ -158,9 +160,24 @@ ALL = (
     Backend("loky", _by_name("loky")),
     Backend("multiprocessing", _by_name("multiprocessing")),
     Backend("concurrent.futures", _in_process("FuturesBackend")),
-    Backend("ray", _ray, ("ray", "ray.util.joblib"), Pace.SLOW, has_service=True),
+    Backend(
+        "ray",
+        _ray,
+        ("ray", "ray.util.joblib"),
+        Pace.SLOW,
+        has_service=True,
+        # Without one of ours, each cluster makes one up and keeps it to itself.
+        environment=(("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", secrets.token_hex(32))),
+    ),
     Backend("dask", _dask, ("distributed",), Pace.SLOW, has_service=True),
-    Backend("spark", _spark, ("joblibspark", "pyspark"), Pace.CRAWLING),
+    Backend(
+        "spark",
+        _spark,
+        ("joblibspark", "pyspark"),
+        Pace.CRAWLING,
+        # Its workers would run the first python3 of the PATH.
+        environment=(("PYSPARK_PYTHON", sys.executable),),
+    ),
     Backend("floor", _in_process("FloorBackend"), is_reference=True),
     Backend("floor-blocking", _in_process("BlockingFloorBackend"), is_reference=True),
     Backend(

@@ -93,7 +93,7 @@ class Fleet:
 
     def _service(self, backend: Backend) -> Service:
         if backend.name not in self._services:
-            self._services[backend.name] = Service(backend.name)
+            self._services[backend.name] = Service(backend)
         return self._services[backend.name]
 
 

@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import backends
 from measure import median, seconds_of
 from processes import FOLDER, ProcessFailedError, Talker
 from service import Service
@@ -162,7 +163,7 @@ def _fork_ms() -> float:
     return seconds * 1e3
 
 
-_BATCH = [(nothing, (1,), {})]
+_BATCH: list[tuple[object, tuple[int], dict[str, object]]] = [(nothing, (1,), {})]
 _PICKLED = pickle.dumps(_BATCH, protocol=5)
 
 
@@ -179,15 +180,15 @@ def _each_us(work: Callable[[], object]) -> float:
 def _grpc_round_trip_us() -> float:
     import grpc
 
-    with Service("clutch") as service:
+    with Service(backends.BY_NAME["clutch"]) as service:
         # Bytes in, bytes out: an empty message is an empty request.
         channel = grpc.insecure_channel(
             service.address, options=[("grpc.default_authority", "localhost")]
         )
         with contextlib.closing(channel):
-            ask = channel.unary_unary("/clutch.v1.Executor/GetStatus")
+            ask: Any = channel.unary_unary("/clutch.v1.Executor/GetStatus")
             deadline = time.monotonic() + _CAP_SECONDS
-            trips = []
+            trips: list[float] = []
             try:
                 while len(trips) < _ROUND_TRIPS and time.monotonic() < deadline:
                     trips.append(seconds_of(lambda: ask(b"", timeout=_CAP_SECONDS)))

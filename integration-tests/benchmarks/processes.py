@@ -17,7 +17,7 @@ from measure import tree
 
 FOLDER = Path(__file__).parent
 _LEAVE_SECONDS = 10
-_TAIL_CHARACTERS = 300
+_LAST_WORDS_CHARACTERS = 300
 
 
 class ProcessFailedError(Exception):
@@ -111,8 +111,10 @@ class Talker:
 
     def _last_words(self) -> str:
         self._stderr.seek(0)
-        tail = self._stderr.read().decode(errors="replace").strip()[-_TAIL_CHARACTERS:]
-        return f"ended: {' '.join(tail.split())}"
+        lines = self._stderr.read().decode(errors="replace").split("\n")
+        # Of a traceback, the last line names the error.
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "silently")
+        return f"ended: {last[:_LAST_WORDS_CHARACTERS]}"
 
 
 def environment() -> dict[str, str]:

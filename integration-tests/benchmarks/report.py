@@ -76,9 +76,12 @@ def physical(results: Results) -> list[list[str]]:
 
 def remarks(results: Results) -> list[str]:
     """Return the failures and notes, each as a sentence."""
+    scenarios: dict[tuple[str, str], list[str]] = {}
+    for (scenario, backend), reason in results.failures.items():
+        scenarios.setdefault((backend, reason), []).append(scenario)
     failed = [
-        f"{backend}, {scenario}: failed: {reason}"
-        for (scenario, backend), reason in results.failures.items()
+        f"{backend} failed: {reason} ({', '.join(names)})"
+        for (backend, reason), names in scenarios.items()
     ]
     return failed + results.notes
 

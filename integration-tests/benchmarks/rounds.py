@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from backends import BY_NAME as BACKENDS
 from fleet import Fleet
+from model import Mode
 from processes import ProcessFailedError
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from model import Figures, Scenario
     from results import Results
 
-_WARM_UP_ROUNDS = 1
-
 
 def run_all(results: Results, rounds: int, tell: Callable[[str], None]) -> None:
     """Run every scenario for so many rounds, and note what was measured or failed."""
@@ -23,13 +22,18 @@ def run_all(results: Results, rounds: int, tell: Callable[[str], None]) -> None:
         for scenario in results.scenarios:
             tell(f"{scenario.name}:")
             names = [*scenario.references, *results.backends]
-            for number in range(-_WARM_UP_ROUNDS if not results.quick else 0, rounds):
+            for number in range(-_warm_up_rounds(scenario, quick=results.quick), rounds):
                 _one_round(fleet, scenario, names, results, counts=number >= 0)
                 # Whoever comes first finds the machine as others left it.
                 peers = names[len(scenario.references) :]
                 names = [*scenario.references, *peers[1:], peers[0]]
                 tell(".")
             tell("\n")
+
+
+def _warm_up_rounds(scenario: Scenario, *, quick: bool) -> int:
+    # Where every round has a new driver and a new service, none warms the next.
+    return 1 if scenario.mode in {Mode.WARM, Mode.SERVED} and not quick else 0
 
 
 def _one_round(

@@ -21,12 +21,13 @@ class Service:
 
     Parameters
     ----------
-    backend : str
+    backend : Backend
         Whose.
     """
 
-    def __init__(self, backend: str) -> None:
-        self._talker = Talker([sys.executable, str(FOLDER / "service.py"), backend])
+    def __init__(self, backend: backends.Backend) -> None:
+        command = [sys.executable, str(FOLDER / "service.py"), backend.name]
+        self._talker = Talker(command, dict(backend.environment))
         try:
             self.address: str = self._talker.answer(_START_SECONDS)["address"]
         except BaseException:
