@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import backends
 from measure import median, seconds_of
+from model import N_JOBS
 from processes import FOLDER, ProcessFailedError, Talker
 from service import Service
 from workload import nothing
@@ -52,6 +53,8 @@ ALL = (
     Limit("fork", "fork of a process with 100 MB, until its exit", "ms"),
     Limit("pickle", "pickling a batch of one task", "µs"),
     Limit("unpickle", "unpickling it", "µs"),
+    Limit("joblib_callback", "joblib alone, batches of one, results by callback", "tasks/s"),
+    Limit("joblib_blocking", "joblib alone, batches of one, results waited for", "tasks/s"),
     Limit("grpc_round_trip", "gRPC call of Python to an agent", "µs"),
 )
 
@@ -86,8 +89,9 @@ def _main() -> None:
         "tcp_round_trip": _round_trip_us(*_tcp_pair()),
         "pickle": _each_us(lambda: pickle.dumps(_BATCH, protocol=5)),
         "unpickle": _each_us(lambda: pickle.loads(_PICKLED)),
-        # Last: it takes memory, which it needs in one piece.
         "fork": _fork_ms(),
+        "joblib_callback": _joblib_rate("floor"),
+        "joblib_blocking": _joblib_rate("floor-blocking"),
     }
     print(json.dumps(figures), flush=True)
 
@@ -175,6 +179,15 @@ def _each_us(work: Callable[[], object]) -> float:
             work()
 
     return _median_seconds(many) / times * 1e6
+
+
+def _joblib_rate(backend: str) -> float:
+    from joblib import Parallel, delayed
+
+    tasks = 4_000
+    with backends.BY_NAME[backend].use(None):
+        calls = [delayed(nothing)(i) for i in range(tasks)]
+        return tasks / _median_seconds(lambda: Parallel(n_jobs=N_JOBS, batch_size=1)(calls))
 
 
 def _grpc_round_trip_us() -> float:

@@ -29,7 +29,8 @@ def about(rounds: int) -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "processor": _processor(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
-        "kernel": platform.release(),
+        # What follows the dash is who built it.
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 2),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import targets
+from report import number
 
 if TYPE_CHECKING:
     from results import Results, Spread
@@ -83,7 +84,7 @@ def _bar(top: int, label: str, ratio: Spread, verdict: str) -> list[str]:
         f' height="{_ROW - 8}" rx="2"/>',
         f'<line class="spread" x1="{_x(ratio.least)}" x2="{_x(ratio.most)}" y1="{middle}"'
         f' y2="{middle}"/>',
-        f'<text x="{_WIDTH - 8}" y="{middle + 4}" text-anchor="end">{ratio.median:.2f}x</text>',
+        f'<text x="{_WIDTH - 8}" y="{middle + 4}" text-anchor="end">{number(ratio.median)}x</text>',
     ]
 
 

@@ -82,11 +82,11 @@ class Talker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LEAVE_SECONDS)
         if self._process.poll() is None:
-            family = tree(self._process.pid)
+            family, politely = tree(self._process.pid), False
             self._process.kill()
         self._process.wait()
         for pid in family[1:]:
-            # Only ours: an id that was given anew has another session.
+            # After a while only ours: an id that was given anew has another session.
             with contextlib.suppress(OSError):
                 if not politely or os.getsid(pid) == self._process.pid:
                     os.kill(pid, signal.SIGKILL)

@@ -28,7 +28,7 @@ def times(ratio: Spread | None) -> str:
     """Return how many times better, with what the rounds lie between."""
     if ratio is None:
         return _NOTHING
-    return f"{ratio.median:.2f} ({ratio.least:.2f} to {ratio.most:.2f})"
+    return f"{number(ratio.median)} ({number(ratio.least)} to {number(ratio.most)})"
 
 
 def comparison(results: Results) -> list[list[str]]:

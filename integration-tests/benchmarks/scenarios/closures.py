@@ -50,7 +50,7 @@ def _scenario(name: str, captured_bytes: int, title: str, sizes: Sizes) -> tuple
 
 
 SCENARIOS = (
-    *_scenario("1k", 1_000, "1 KB", Sizes(fast=2_000, slow=300, crawling=20, quick=100)),
-    *_scenario("100k", 100_000, "100 KB", Sizes(fast=500, slow=100, crawling=10, quick=20)),
-    *_scenario("1m", 1_000_000, "1 MB", Sizes(fast=100, slow=40, crawling=8, quick=8)),
+    *_scenario("1k", 1_000, "1 KB", Sizes(fast=20_000, slow=500, crawling=20, quick=100)),
+    *_scenario("100k", 100_000, "100 KB", Sizes(fast=2_000, slow=200, crawling=10, quick=20)),
+    *_scenario("1m", 1_000_000, "1 MB", Sizes(fast=400, slow=60, crawling=8, quick=8)),
 )
