@@ -164,7 +164,6 @@ ALL = (
         "ray",
         _ray,
         ("ray", "ray.util.joblib"),
-        Pace.SLOW,
         has_service=True,
         # Without one of ours, each cluster makes one up and keeps it to itself.
         environment=(("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", secrets.token_hex(32))),

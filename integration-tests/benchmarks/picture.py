@@ -12,8 +12,8 @@ from report import number
 if TYPE_CHECKING:
     from results import Results, Spread
 
-_WIDTH = 860
-_LABELS = 390
+_WIDTH = 920
+_LABELS = 440
 _RIGHT = 70
 _ROW = 22
 _TOP = 46

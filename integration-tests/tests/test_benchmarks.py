@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from support.agents import clean_environment
@@ -93,6 +94,33 @@ def test_a_target_is_judged_by_the_median_and_only_when_measured():
     assert targets.verdict("tiny.rate", bad) == "not met"
     assert targets.verdict("tiny.rate", results_of({"loky": theirs})) == "not measured"
     assert targets.verdict("nested.seconds", good) == ""
+
+
+def test_the_figures_replace_those_of_the_run_before(suite, monkeypatch, tmp_path):
+    import run
+
+    document, picture = tmp_path / "benchmarks.md", tmp_path / "benchmarks.svg"
+    document.write_text((ROOT / "docs/benchmarks.md").read_text())
+    monkeypatch.setattr(run, "DOCUMENT", document)
+    monkeypatch.setattr(run, "PICTURE", picture)
+    theirs = [{"rate": 1.0}]
+    for rate in (123.0, 456.0):
+        results = results_of({"clutch": [{"rate": rate}], "loky": theirs})
+        results.about = machine_facts()
+        run._write(results)
+    text = document.read_text()
+    assert "| 456 |" in text
+    assert "| 123 |" not in text
+    assert "](benchmarks.svg)" in text
+    assert text.count(run.BEGIN) == text.count(run.END) == 1
+    bars = ElementTree.parse(picture).findall("{http://www.w3.org/2000/svg}rect")
+    assert [bar.get("class") for bar in bars] == ["met"]
+
+
+def machine_facts():
+    import machine
+
+    return machine.about(1)
 
 
 @pytest.mark.usefixtures("suite")
