@@ -13,6 +13,8 @@ VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
 GENERATOR := .cache/generator
 GENERATOR_PY := $(GENERATOR)/bin/python
+PEERS := .venvs/bench-peers
+PEERS_PY := $(PEERS)/bin/python
 CRATES := -p clutch-executor -p clutch-interpreter -p clutch-native
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -74,9 +76,20 @@ test-integration: install venvs ## end-to-end tests against real agents, with ev
 test-joblib: install ## joblib's own test suite, run on Clutch
 	$(PY) integration-tests/joblib_suite/run.py
 
+# For example: make bench ROUNDS=3 SCENARIOS="tiny cold" BENCH="--json out.json".
+ROUNDS ?=
+SCENARIOS ?=
+BENCH ?=
+BENCH_OPTIONS = $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(BENCH)
+
 .PHONY: bench
-bench: install ## measure against loky
-	$(PY) integration-tests/benchmarks/run.py
+bench: install ## measure against loky and the limits of this machine
+	$(PY) integration-tests/benchmarks/run.py $(BENCH_OPTIONS)
+
+.PHONY: bench-peers
+bench-peers: install $(PEERS)/.stamp ## the same, and against Dask, Ray and Spark
+	$(PEERS_PY) -m pip install --quiet --no-deps --no-build-isolation --editable python-shim
+	$(PEERS_PY) integration-tests/benchmarks/run.py $(BENCH_OPTIONS)
 
 # --- changes ------------------------------------------------------------------
 
@@ -129,6 +142,11 @@ $(GENERATOR)/.stamp: protocol/requirements.txt
 		$(TOOLS)/python-env.sh create $(GENERATOR) $$python; \
 		$(GENERATOR_PY) -m pip install --quiet --requirement protocol/requirements.txt; \
 	fi
+	@touch $@
+
+$(PEERS)/.stamp: integration-tests/requirements.txt integration-tests/benchmarks/requirements-peers.txt
+	$(TOOLS)/python-env.sh create $(PEERS) "$(or $(PYTHON),$$($(TOOLS)/python-env.sh find))"
+	$(PEERS_PY) -m pip install --quiet $(foreach file,$^,--requirement $(file))
 	@touch $@
 
 .PHONY: cargo-is-here

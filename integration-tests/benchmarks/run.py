@@ -1,62 +1,114 @@
-"""Measures Clutch against loky in one run: interleaved rounds, medians, ratios.
+"""Measures Clutch against loky, other backends and the limits of the machine, in one run.
 
-Absolute figures depend on the machine and on what else it does; compare the
-ratios. Run it with ``make bench``.
+Every scenario runs in rounds, and every round runs all backends in turn. Absolute
+figures depend on the machine and on what else it does; compare the ratios.
 """
 
+from __future__ import annotations
+
 import argparse
-import os
-import platform
-import statistics
+import json
+import sys
+from pathlib import Path
 
-import joblib
+import backends
+import limits
+import machine
+import picture
+import report
 import scenarios
+import targets
+from results import Results
+from rounds import run_all
 
-import joblib_clutch
-
-BACKENDS = ("clutch", "loky")
-
-
-def measure(scenario, backend):
-    with joblib.parallel_config(backend=backend, n_jobs=scenarios.N_JOBS):
-        return scenario()
-
-
-def rounds_of(scenario, rounds):
-    """Measure every backend in turn, so that a slow moment of the machine hits all."""
-    for backend in BACKENDS:
-        measure(scenario, backend)  # starts workers and fills caches
-    figures = {backend: [] for backend in BACKENDS}
-    for _ in range(rounds):
-        for backend in BACKENDS:
-            figures[backend].append(measure(scenario, backend))
-    return figures
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = DOCS / "benchmarks.md"
+PICTURE = DOCS / "benchmarks.svg"
+BEGIN = "<!-- figures: `make bench` with `--write` rewrites them -->"
+END = "<!-- end of the figures -->"
+QUICK_SCENARIOS = ("tiny", "auto", "idle", "nested")
 
 
-def row(scenario, more_is_better, figures):
-    medians = {backend: statistics.median(values) for backend, values in figures.items()}
-    pairs = zip(figures["clutch"], figures["loky"], strict=True)
-    ratios = [ours / theirs if more_is_better else theirs / ours for ours, theirs in pairs]
-    spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-    return (
-        f"{scenario.__doc__:<72}{medians['clutch']:>12.4g}{medians['loky']:>12.4g}"
-        f"{statistics.median(ratios):>8.2f}  {spread}"
+def main() -> int:
+    """Run what the command line asks for."""
+    options = _options()
+    results = Results(
+        about=machine.about(options.rounds),
+        scenarios=tuple(scenarios.BY_NAME[name] for name in options.scenarios),
+        backends=options.backends,
+        quick=options.quick,
     )
+    if not options.quick:
+        results.limits, results.notes = limits.measure()
+    run_all(results, options.rounds, _tell)
+    print(report.as_text(results))
+    if options.json:
+        options.json.write_text(json.dumps(results.as_json(), indent=1) + "\n")
+    if options.write:
+        _write(results)
+    if options.check_targets:
+        return _check(results)
+    return 0
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
-    rounds = parser.parse_args().rounds
-    print(
-        f"clutch {joblib_clutch.__version__}, joblib {joblib.__version__}, Python"
-        f" {platform.python_version()}, {os.cpu_count()} CPUs, n_jobs={scenarios.N_JOBS},"
-        f" {rounds} rounds; better than loky: ratio above 1\n"
+def _options() -> argparse.Namespace:
+    peers = [backend.name for backend in backends.ALL if not backend.is_reference]
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"scenarios: {', '.join(scenarios.BY_NAME)}\nbackends: {', '.join(peers)}",
     )
-    print(f"{'scenario':<72}{'clutch':>12}{'loky':>12}{'ratio':>8}  spread")
-    for scenario, more_is_better in scenarios.SCENARIOS.items():
-        print(row(scenario, more_is_better, rounds_of(scenario, rounds)), flush=True)
+    add = parser.add_argument
+    add("--rounds", type=int, default=None, metavar="N", help="rounds that count (default: 5)")
+    add("--scenarios", nargs="+", metavar="NAME", choices=scenarios.BY_NAME, help="default: all")
+    add("--backends", nargs="+", metavar="NAME", choices=peers, help="default: all installed")
+    add("--quick", action="store_true", help="smoke test: one small round of the cheapest")
+    add("--json", type=Path, metavar="FILE", help="write every figure of every round")
+    add("--write", action="store_true", help="rewrite the figures in docs/benchmarks.md")
+    add("--check-targets", action="store_true", help="exit with 1 when a target is not met")
+    options = parser.parse_args()
+    if options.rounds is None:
+        options.rounds = 1 if options.quick else 5
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {options.rounds}")
+    if options.quick and options.write:
+        parser.error("the figures of --quick are not worth writing")
+    options.scenarios = options.scenarios or list(
+        QUICK_SCENARIOS if options.quick else scenarios.BY_NAME
+    )
+    options.backends = _installed(parser, options.backends, peers)
+    return options
+
+
+def _installed(
+    parser: argparse.ArgumentParser, asked: list[str] | None, peers: list[str]
+) -> list[str]:
+    for name in asked or ():
+        if missing := backends.BY_NAME[name].missing():
+            parser.error(f"{name} needs {', '.join(missing)}, which is not installed")
+    return asked or [name for name in peers if not backends.BY_NAME[name].missing()]
+
+
+def _tell(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
+
+
+def _write(results: Results) -> None:
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    figures = report.as_markdown(results, PICTURE.name)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}")
+    PICTURE.write_text(picture.draw(results))
+
+
+def _check(results: Results) -> int:
+    keys = {key for key, _, _ in results.rows()}
+    judged = {key: targets.verdict(key, results) for key in targets.ALL if key in keys}
+    missed = [key for key, verdict in judged.items() if verdict != "met"]
+    print(f"\n{len(judged) - len(missed)} of {len(judged)} targets met", end="")
+    print(f"; not: {', '.join(missed)}" if missed else "")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
