@@ -13,15 +13,13 @@ from pathlib import Path
 import cloudpickle
 import joblib
 import tasks
+from clutch_wire.clutch.v1 import executor_pb2 as wire
+from clutch_wire.clutch.v1 import failure_pb2
+from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 from support import processes
 from support.agents import Agent
+from support.channels import open_channel
 from support.waiting import until
-
-from joblib_clutch._wire.clutch.v1 import executor_pb2 as wire
-from joblib_clutch._wire.clutch.v1 import failure_pb2
-from joblib_clutch._wire.clutch.v1.executor_pb2_grpc import ExecutorStub
-from joblib_clutch.handshake import open_channel
-from joblib_clutch.version import PROTOCOL_MAJOR, PROTOCOL_MINOR
 
 # Enough of them for the agent to know that a call is short.
 SHORT_BATCHES = 20
@@ -103,7 +101,7 @@ class Conversation:
 
 def _open_request():
     return wire.OpenSessionRequest(
-        protocol=wire.ProtocolVersion(major=PROTOCOL_MAJOR, minor=PROTOCOL_MINOR),
+        protocol=wire.ProtocolVersion(major=1),
         environment=wire.Environment(
             python_version=platform.python_version(),
             implementation=sys.implementation.name,

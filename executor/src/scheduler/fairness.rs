@@ -3,7 +3,7 @@
 use crate::clock::Monotonic;
 use crate::identifiers::{CallId, ProfileId, SessionId, WorkerId};
 
-use super::state::{Call, Scheduler, Worker, WorkerState};
+use super::state::{Call, Scheduler, Session, Worker, WorkerState};
 
 /// What to do for a call whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +65,7 @@ impl Scheduler {
 
     /// Whose turn it is, if anybody can use a slot.
     pub(super) fn next_turn(&self) -> Option<Turn> {
-        let mut sessions: Vec<_> = self.sessions.iter().collect();
-        sessions.sort_by_key(|(id, session)| (self.slots_of(**id), session.served));
-        for (id, session) in sessions {
+        for (id, session) in self.sessions_by_turn() {
             let mut calls: Vec<_> =
                 session.calls.iter().filter(|(_, call)| call.runnable() > 0).collect();
             calls.sort_by_key(|(_, call)| call.served);
@@ -75,12 +73,24 @@ impl Scheduler {
                 if let Some(worker) = self.idle_worker(call.profile) {
                     return Some(Turn::Run { call: *call_id, worker });
                 }
-                if self.wanted(*id, call.profile) > self.starting(call.profile) {
+                if self.wanted(id, call.profile) > self.starting(call.profile) {
                     return Some(Turn::Spawn { call: *call_id, profile: call.profile });
                 }
             }
         }
         None
+    }
+
+    /// The sessions that can use a slot; first who holds the fewest, then who
+    /// waited longest.
+    fn sessions_by_turn(&self) -> Vec<(SessionId, &Session)> {
+        let runnable = |session: &Session| session.calls.values().any(|call| call.runnable() > 0);
+        let wanting = self.sessions.iter().filter(|(_, session)| runnable(session));
+        let mut sessions: Vec<_> = wanting.map(|(id, session)| (*id, session)).collect();
+        if sessions.len() > 1 {
+            sessions.sort_by_cached_key(|(id, session)| (self.slots_of(*id), session.served));
+        }
+        sessions
     }
 
     fn wanted(&self, session: SessionId, profile: ProfileId) -> usize {
