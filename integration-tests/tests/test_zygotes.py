@@ -49,16 +49,6 @@ def test_a_warm_module_that_starts_a_thread_costs_the_warmth_and_nothing_else(tm
         until(agent.stderr, lambda text: "the zygote has 2 threads" in text)
 
 
-def test_pandas_and_arrow_start_no_thread_in_a_zygote():
-    pytest.importorskip("pyarrow")
-    with Agent(warm=(*LIGHT_WARM, "pandas", "pyarrow")) as agent:
-        assert len(pids(agent)) == 2
-        (served,) = agent.status().environments
-        assert {"pandas", "pyarrow"} <= set(served.warm_modules)
-        (zygote,) = agent.zygotes()
-        assert len(processes.threads_of(zygote)) == 1
-
-
 def test_a_warm_module_that_cannot_be_imported_is_told_and_skipped(tmp_path):
     (tmp_path / "breaks.py").write_text("raise RuntimeError('broken on purpose')\n")
     environment = clean_environment()

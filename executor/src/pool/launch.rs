@@ -16,9 +16,6 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::{PythonEnvironment, ZygoteOptions};
 use crate::identifiers::{Pid, WorkerId};
 
-/// Variable and value that keep Arrow's allocator from starting a thread.
-const ARROW_ALLOCATOR: [&str; 2] = ["JE_ARROW_MALLOC_CONF", "background_thread:false"];
-
 /// A zygote that imports.
 #[derive(Debug)]
 pub(super) struct Launched {
@@ -64,11 +61,6 @@ pub(super) fn launch(
         .process_group(0);
     // Imports must start no threads; workers set their own numbers.
     command.envs(THREAD_VARIABLES.iter().map(|name| (name, "1")));
-    // pandas imports Arrow, whose allocator would start a thread of its own.
-    let [arrow, no_thread] = ARROW_ALLOCATOR;
-    if std::env::var_os(arrow).is_none() {
-        command.env(arrow, no_thread);
-    }
     let pid = Pid(command.spawn()?.id());
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
