@@ -1,5 +1,7 @@
 """Start-up: what is done before somebody waits for it."""
 
+from importlib.util import find_spec
+
 import pytest
 from support import processes
 from support.agents import LIGHT_WARM, Agent, clean_environment
@@ -83,6 +85,12 @@ def test_a_module_that_a_zygote_cannot_have_is_not_learned(packages, bad):
         assert bad not in warm
         assert import_in_a_new_session(agent, bad, "gentle") == ["gentle"]
         until(agent.zygotes, lambda zygotes: len(zygotes) == 1 and before not in zygotes)
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed")
+def test_arrow_costs_no_warmth():
+    with Agent(warm=(*LIGHT_WARM, "pyarrow")) as agent:
+        assert import_in_a_new_session(agent, "pyarrow") == ["pyarrow"]
 
 
 def test_the_private_agent_starts_when_the_backend_is_asked_for():

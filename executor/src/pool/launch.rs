@@ -16,6 +16,12 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::{PythonEnvironment, ZygoteOptions};
 use crate::identifiers::{Pid, WorkerId};
 
+/// Options of the allocator in Arrow, which pandas and with it scikit-learn
+/// import where it is installed. Left alone it starts a thread when it is
+/// loaded, and a zygote with a thread is lost.
+const ARROW_ALLOCATOR: &str = "JE_ARROW_MALLOC_CONF";
+const NO_THREAD: &str = "background_thread:false";
+
 /// A zygote that imports.
 #[derive(Debug)]
 pub(super) struct Launched {
@@ -61,10 +67,17 @@ pub(super) fn launch(
         .process_group(0);
     // Imports must start no threads; workers set their own numbers.
     command.envs(THREAD_VARIABLES.iter().map(|name| (name, "1")));
+    command.env(ARROW_ALLOCATOR, arrow_allocator(std::env::var(ARROW_ALLOCATOR).ok()));
     let pid = Pid(command.spawn()?.id());
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     Ok(Launched { line: ours, pid, pidfd, within: options.start })
+}
+
+/// What the operator wants of Arrow's allocator, but for its thread: of an
+/// option that is given twice, the last counts.
+fn arrow_allocator(given: Option<String>) -> String {
+    given.map_or_else(|| NO_THREAD.to_owned(), |given| format!("{given},{NO_THREAD}"))
 }
 
 impl Launched {
