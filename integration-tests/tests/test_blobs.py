@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import processes
 from support.agents import Agent
 from support.conversations import Conversation, blobs, joined
 from support.pickles import Reference, batch, plain_batch, with_references
@@ -285,3 +286,23 @@ def test_a_result_over_every_bound_is_refused_with_the_bounds():
         assert "`blob-memory-bytes`" in failure.message, failure
         conversation.submit(2, plain_batch(len, "x"))
         assert result(conversation) == 1, "the worker lives on"
+
+
+def test_thousands_of_blobs_leave_no_descriptor_and_no_memory(agent, conversation, line):
+    def round_trips(first, count):
+        for number in range(first, first + count):
+            line.put(number, ARRAY[:64].tobytes())
+            payload = batch(np.ones, 1 << 15)
+            conversation.submit(number, payload, buffers=[use(number)])
+            sent, _ = value(conversation)
+            fetched(line, sent)
+            release(conversation, number)
+        until(agent.status, lambda status: status.blobs.count == 0)
+
+    def descriptors():
+        return len(processes.descriptors_of(agent.pid))
+
+    round_trips(1, 10)
+    before = descriptors()
+    round_trips(100, 1000)
+    until(descriptors, lambda count: count <= before)

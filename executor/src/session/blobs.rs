@@ -399,3 +399,7 @@ fn wrong_length(bytes: u64) -> Failure {
     let message = format!("the content with that digest has not {bytes} bytes");
     Failure::new(Kind::Internal, message)
 }
+
+#[cfg(test)]
+#[path = "blobs_tests.rs"]
+mod tests;
