@@ -61,8 +61,9 @@ class Conversation:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Not by a cancel: one that overtakes the first envelope would leave a
+        # session that nobody attached to.
         self._said.put(None)
-        self._stream.cancel()
         self._reader.join()
         self._channel.close()
 

@@ -13,8 +13,8 @@ BYTES = 100
 
 def answer(make: Callable[[], list[int]]) -> None:
     """Answer for batch 1 with a result whose one buffer has `BYTES` bytes, and stay."""
-    # `FromWorker::Done`, the batch, zeroes for what it used, and one length.
-    header = bytes([2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, BYTES])
+    # `FromWorker::Done`, the batch, zeroes for the rest of its report, and one length.
+    header = bytes([2, 1, *([0] * 10), 1, BYTES])
     frame = len(header).to_bytes(4, "little") + bytes(8) + header
     socket.send_fds(_task_line(), [frame], make())
     time.sleep(600)
