@@ -98,8 +98,8 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_SPILL_DIRECTORY", value_name = "DIRECTORY")]
     pub spill_directory: Option<PathBuf>,
 
-    /// Bytes that they may take in `spill-directory`; 0: nothing goes to disk. Default: four times
-    /// `blob-memory-bytes`.
+    /// Bytes that they may take in `spill-directory`; 0: nothing goes to disk. Default: twice the
+    /// machine's memory.
     #[arg(long, env = "CLUTCH_SPILL_BYTES", value_name = "BYTES")]
     pub spill_bytes: Option<u64>,
 

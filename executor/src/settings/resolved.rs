@@ -184,7 +184,7 @@ fn blobs(
     spill_bytes: Option<u64>,
 ) -> Result<BlobOptions, SettingsError> {
     let memory_bytes = memory_bytes.unwrap_or_else(half_of_memory);
-    let spill_bytes = spill_bytes.unwrap_or_else(|| memory_bytes.saturating_mul(4));
+    let spill_bytes = spill_bytes.unwrap_or_else(|| half_of_memory().saturating_mul(4));
     let written = spill_directory.unwrap_or_else(std::env::temp_dir);
     let refused = |reason| SettingsError::value("spill-directory", written.display(), reason);
     // Workers are told this path, whatever directory they work in.
@@ -279,6 +279,12 @@ mod tests {
         };
         let blobs = Settings::resolve(raw).unwrap().blobs;
         assert_eq!((blobs.memory_bytes, blobs.spill_bytes), (7, 0));
+    }
+
+    #[test]
+    fn without_memory_there_is_room_on_disk() {
+        let raw = RawSettings { blob_memory_bytes: Some(0), ..raw() };
+        assert!(Settings::resolve(raw).unwrap().blobs.spill_bytes > 0);
     }
 
     #[test]
