@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -95,7 +96,6 @@ pub struct Call<T> {
     /// Changes only while the session is locked.
     pub(crate) closed: AtomicBool,
     state: Mutex<State<T>>,
-    changed: Condvar,
     /// Where it queues when a courier is to take its endings.
     couriers: Arc<Couriers<T>>,
     rows: Mutex<Rows>,
@@ -107,8 +107,9 @@ struct State<T> {
     taken: bool,
     /// Counts how often handling was over, for those who wait for that.
     handled: u64,
-    /// Threads that await endings.
+    /// Threads that await endings, and how to wake them.
     awaiting: u32,
+    wakers: Vec<Waker>,
     /// When the last of them left.
     left_at: Option<Instant>,
     /// A courier will look soon, or looks.
@@ -122,6 +123,7 @@ impl<T: Send + 'static> Call<T> {
             taken: false,
             handled: 0,
             awaiting: 0,
+            wakers: Vec::new(),
             // joblib first submits, then awaits.
             left_at: awaited.then(Instant::now),
             queued: false,
@@ -130,26 +132,27 @@ impl<T: Send + 'static> Call<T> {
             id,
             closed: AtomicBool::new(false),
             state: Mutex::new(state),
-            changed: Condvar::new(),
             couriers,
             rows: Mutex::default(),
         }
     }
 
-    /// Waits for endings and takes them all; the caller handles them and then
-    /// says [`Call::handled`]. Comes back with none when the time is over, or
-    /// when another thread has handled some meanwhile.
+    /// Waits for endings, running the network meanwhile, and takes them all; the
+    /// caller handles them and then says [`Call::handled`]. Comes back with none
+    /// when the time is over, or when another thread has handled some meanwhile.
     pub fn take(&self, patience: Duration) -> VecDeque<Ended<T>> {
         let mut state = self.lock();
         let handled = state.handled;
         state.awaiting += 1;
-        let idle = |state: &mut State<T>| {
-            (state.taken || state.arrived.is_empty()) && state.handled == handled
-        };
-        state = match self.changed.wait_timeout_while(state, patience, idle) {
-            Ok((state, _)) => state,
-            Err(poisoned) => poisoned.into_inner().0,
-        };
+        drop(state);
+        self.couriers.network().wait(async {
+            // What waits to be sent goes first, and what has come is read.
+            tokio::task::yield_now().await;
+            let changed = std::future::poll_fn(|context| self.poll_changed(context, handled));
+            // When the time is over, there is nothing, and that is the answer.
+            tokio::time::timeout(patience, changed).await.ok();
+        });
+        let mut state = self.lock();
         state.awaiting -= 1;
         state.left_at = Some(Instant::now());
         if state.taken {
@@ -194,11 +197,24 @@ impl<T: Send + 'static> Call<T> {
         state.take()
     }
 
+    fn poll_changed(&self, context: &mut Context<'_>, handled: u64) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.taken && !state.arrived.is_empty() || state.handled != handled {
+            return Poll::Ready(());
+        }
+        let waker = context.waker();
+        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
     /// Makes sure that somebody takes what arrived.
     fn see_to(self: &Arc<Self>, mut state: MutexGuard<'_, State<T>>) {
         if state.awaiting > 0 {
+            let wakers = std::mem::take(&mut state.wakers);
             drop(state);
-            self.changed.notify_one();
+            wakers.into_iter().for_each(Waker::wake);
         } else if !state.taken && !state.queued && !state.arrived.is_empty() {
             state.queued = true;
             let since = state.left_at.map_or(GRACE, |at| at.elapsed());

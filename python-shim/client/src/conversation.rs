@@ -84,10 +84,10 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
     let open = state.open.remove(&ended.batch_id);
     let open = open.ok_or(Broken("a batch ended that is not open"))?;
     state.outbox.batch_ended(ended.batch_id);
-    let waker = state.waker.take();
+    // There may be room for a batch that waits.
+    let waker = if state.outbox.may_send() { state.waker.take() } else { None };
     drop(state);
     if let Some(waker) = waker {
-        // There may be room for a batch that waits.
         waker.wake();
     }
     let result = match ended.outcome {

@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
 use crate::call::{Call, Ended};
+use crate::runtime::Network;
 
 /// A session's queue of calls for its couriers.
 pub(crate) struct Couriers<T> {
-    runtime: Handle,
+    network: &'static Network,
     state: Mutex<State<T>>,
     changed: Condvar,
 }
@@ -35,9 +34,14 @@ pub struct Errand<T> {
 }
 
 impl<T: Send + 'static> Couriers<T> {
-    pub(crate) fn new(runtime: Handle) -> Self {
+    pub(crate) fn new(network: &'static Network) -> Self {
         let state = State { ready: VecDeque::new(), idle: 0, closed: false };
-        Self { runtime, state: Mutex::new(state), changed: Condvar::new() }
+        Self { network, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// What brings the endings.
+    pub(crate) fn network(&self) -> &'static Network {
+        self.network
     }
 
     /// Has a courier see to the call, after a while.
@@ -47,7 +51,7 @@ impl<T: Send + 'static> Couriers<T> {
             return;
         }
         let couriers = Arc::clone(self);
-        self.runtime.spawn(async move {
+        self.network.handle().spawn(async move {
             tokio::time::sleep(after).await;
             couriers.queue_now(call);
         });

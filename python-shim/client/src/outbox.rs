@@ -145,7 +145,8 @@ impl Outbox {
         }
     }
 
-    fn may_send(&self) -> bool {
+    /// Whether a batch waits for which there is room.
+    pub(crate) fn may_send(&self) -> bool {
         let Some(next) = self.batches.front() else { return false };
         let open_bytes = self.open_bytes + next.payload.len() as u64;
         self.open.is_empty()

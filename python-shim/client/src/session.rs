@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -115,19 +114,14 @@ impl<T: Send + 'static> Session<T> {
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Self, OpenError> {
         let unreachable = |error: std::io::Error| OpenError::Unreachable(error.to_string());
-        let runtime = runtime::handle().map_err(unreachable)?;
-        let (answer, answered) = sync_channel(1);
-        let at = address.clone();
-        let opening = runtime.spawn(async move {
-            // Whoever asked may have gone on.
-            answer.send(handshake::open(&at, request).await).ok();
-        });
+        let network = runtime::network().map_err(unreachable)?;
+        let mut opening = std::pin::pin!(handshake::open(address, request));
         let (client, opened) = loop {
-            match answered.recv_timeout(ASK_INTERVAL) {
+            let asked = async { tokio::time::timeout(ASK_INTERVAL, &mut opening).await };
+            match network.wait(asked) {
                 Ok(opened) => break opened?,
-                Err(RecvTimeoutError::Timeout) if go_on() => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    opening.abort();
+                Err(_) if go_on() => {}
+                Err(_) => {
                     return Err(OpenError::Unreachable("CANCELLED: interrupted".to_owned()));
                 }
             }
@@ -149,10 +143,10 @@ impl<T: Send + 'static> Session<T> {
             changed: Condvar::new(),
             outputs: Outputs::default(),
             slots: AtomicU32::new(opened.slots),
-            couriers: Arc::new(Couriers::new(runtime.clone())),
+            couriers: Arc::new(Couriers::new(network)),
         });
         let session_id = opened.session_id.clone();
-        runtime.spawn(conversation::converse(Arc::clone(&shared), client, session_id));
+        network.handle().spawn(conversation::converse(Arc::clone(&shared), client, session_id));
         let data_line = DataLine::open(address, &opened.session_id);
         Ok(Self { shared, opened, data_line })
     }
@@ -188,7 +182,7 @@ impl<T: Send + 'static> Session<T> {
         let profile_id = state.next_id();
         profile.profile_id = profile_id;
         state.outbox.put_control(Body::DefineProfile(profile));
-        wake(state);
+        self.shared.wake(state);
         profile_id
     }
 
@@ -229,7 +223,7 @@ impl<T: Send + 'static> Session<T> {
             v1::SubmitBatch { batch_id, call_id, tasks, buffers, shared, ..Default::default() };
         state.outbox.put_batch(Outgoing { frame, payload });
         state.open.insert(batch_id, Open { token, call: Arc::clone(call), tasks });
-        wake(state);
+        self.shared.wake(state);
     }
 
     /// Ends a call at once; its unfinished batches are cancelled.
@@ -242,7 +236,7 @@ impl<T: Send + 'static> Session<T> {
         let close = v1::CloseCall { call_id: call.id };
         state.outbox.put_control(Body::CloseCall(close));
         let unsent: Vec<_> = withdrawn.iter().filter_map(|id| state.open.remove(id)).collect();
-        wake(state);
+        self.shared.wake(state);
         for batch in unsent {
             batch.call.push(Ended { token: batch.token, ending: Ending::Withdrawn });
         }
@@ -266,7 +260,7 @@ impl<T: Send + 'static> Session<T> {
         let mut state = self.shared.lock();
         if state.lost.is_none() {
             state.outbox.put_control(Body::ReleaseBlobs(v1::ReleaseBlobs { blob_ids }));
-            wake(state);
+            self.shared.wake(state);
         }
     }
 
@@ -295,19 +289,10 @@ impl<T: Send + 'static> Session<T> {
     pub fn close(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
-        wake(state);
+        self.shared.wake(state);
         self.shared.lose("the driver closed the session".to_owned());
         self.shared.outputs.close();
         self.shared.couriers.close();
-    }
-}
-
-/// Tells the network that there is something to send.
-pub(crate) fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
-    let waker = state.waker.take();
-    drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 
@@ -319,6 +304,15 @@ impl<T> Shared<T> {
 }
 
 impl<T: Send + 'static> Shared<T> {
+    /// Tells the network that there is something to send.
+    pub(crate) fn wake(&self, mut state: MutexGuard<'_, State<T>>) {
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            self.couriers.network().wake(waker);
+        }
+    }
+
     /// The agent is gone; the first reason counts.
     pub(crate) fn lose(&self, reason: String) {
         let mut state = self.lock();

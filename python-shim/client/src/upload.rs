@@ -9,7 +9,7 @@ use clutch_protocol::CHUNK_BYTES;
 use clutch_protocol::v1::{self, blob_state::State as Fate, client_frame::Body};
 
 use crate::data_line::DataLine;
-use crate::session::{BlobError, Lost, Shared, wake};
+use crate::session::{BlobError, Lost, Shared};
 
 /// Parts that may wait for the network.
 const MAX_WAITING: usize = 8;
@@ -52,7 +52,7 @@ fn write(file: impl AsFd, mut content: &[u8], mut offset: u64) -> io::Result<()>
 }
 
 /// Offers the content by its digest, and sends it when the agent misses it.
-pub(crate) fn send<T>(
+pub(crate) fn send<T: Send + 'static>(
     shared: &Shared<T>,
     blob_id: u64,
     content: &[u8],
@@ -69,7 +69,7 @@ pub(crate) fn send<T>(
     let bytes = content.len() as u64;
     let offer = v1::OfferBlob { blob_id, bytes, digest, writable };
     state.outbox.put_control(Body::OfferBlob(offer));
-    wake(state);
+    shared.wake(state);
     let fate = match fate(shared, blob_id)? {
         Fate::Missing(_) => {
             for part in content.chunks(CHUNK_BYTES) {
@@ -101,7 +101,7 @@ fn fate<T>(shared: &Shared<T>, blob_id: u64) -> Result<Fate, Lost> {
     }
 }
 
-fn send_part<T>(shared: &Shared<T>, blob_id: u64, part: &[u8]) -> Result<(), Lost> {
+fn send_part<T: Send + 'static>(shared: &Shared<T>, blob_id: u64, part: &[u8]) -> Result<(), Lost> {
     // The part outlives the caller's buffer: the network sends it later.
     let data = Bytes::copy_from_slice(part);
     let mut state = shared.lock();
@@ -112,6 +112,6 @@ fn send_part<T>(shared: &Shared<T>, blob_id: u64, part: &[u8]) -> Result<(), Los
         return Err(lost.clone());
     }
     state.outbox.put_control(Body::BlobPart(v1::BlobPart { blob_id, data }));
-    wake(state);
+    shared.wake(state);
     Ok(())
 }
