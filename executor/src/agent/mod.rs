@@ -31,7 +31,7 @@ pub fn run(raw: RawSettings) -> Ending {
             return error.ending();
         }
     };
-    let threads = threads(built.settings.pool.max_slots, built.settings.pool.cores);
+    let threads = threads(built.settings.pool.slots, built.settings.pool.cores);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = match runtime.worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
