@@ -26,6 +26,11 @@ PROMISES = {
         r"^without scaling: task \d+ ran longer than its limit of 3 s",
         r"^with scaling: \{'svc__C': .*\}, accuracy 0\.9\d+$",
     ],
+    "share_a_large_array": [
+        r"^tasks were given: memmap; medians: \[1\. 2\. 3\. 4\.\]$",
+        r"^24 tasks in 12 batches on [12] workers, 0 failed;",
+        r"^76 MiB, \d+\.\d{4} s to hand over a batch$",
+    ],
     "stream_results": [
         r"^1: seed \d+ gave [+-]\d",
         r"gave \+[1-9]",
