@@ -211,7 +211,7 @@ class SessionBlobs:
             raise QuotaExceededError(
                 f"a large argument does not fit into the agent's memory: {error}",
                 kind="QUOTA_EXCEEDED",
-                fault="AGENT",
+                fault="DRIVER",
                 advice="free memory, or let the agent spill to a larger disk",
             ) from error
         raise class_of(failure["kind"])(
