@@ -49,6 +49,23 @@ VIEWS: list[Callable[[Any], Any]] = [
 ]
 
 
+@pytest.mark.parametrize("how", ["replaced", "removed", "renamed"])
+def test_a_map_goes_by_content_once_the_path_names_another_file(path: Path, how: str) -> None:
+    sink = FakeSink()
+    value = mapped(path)
+    if how == "removed":
+        path.unlink()
+    else:
+        if how == "renamed":
+            path.rename(path.with_name("old"))
+        other = path.with_name("other")
+        other.write_bytes(b"tail" + bytes(CONTENT.nbytes))
+        other.rename(path)
+    _, got = sent(sink, value)
+    assert sink.puts == 1
+    assert (np.asarray(got) == CONTENT.reshape(40, 50)).all()
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_map_goes_by_the_files_name(path: Path, view: Callable[[Any], Any], order: str) -> None:

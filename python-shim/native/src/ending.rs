@@ -62,8 +62,8 @@ fn results<'py>(
     let Value { pieces, pickle_bytes, buffers } = value;
     let mut rest = Pieces { pieces: pieces.into(), taken: 0 };
     let length = usize::try_from(pickle_bytes)?;
-    let pickle = match rest.whole(length) {
-        Some(bytes) => PyBytes::new(py, bytes),
+    let pickle = match rest.take_whole(length) {
+        Some(bytes) => PyBytes::new(py, &bytes),
         None => PyBytes::new_with(py, length, |target| {
             rest.fill(target);
             Ok(())
@@ -114,13 +114,13 @@ struct Pieces {
 }
 
 impl Pieces {
-    /// The payload, when that many bytes are all of it and in one piece.
-    fn whole(&self, length: usize) -> Option<&[u8]> {
-        match self.pieces.front() {
-            None if length == 0 => Some(&[]),
-            Some(only) if only.len() == length && self.taken == 0 => Some(only),
-            _ => None,
+    /// Takes what comes next, when that many bytes are one piece.
+    fn take_whole(&mut self, length: usize) -> Option<bytes::Bytes> {
+        let fits = |piece: &bytes::Bytes| piece.len() == length;
+        if self.taken == 0 && self.pieces.front().is_some_and(fits) {
+            return self.pieces.pop_front();
         }
+        None
     }
 
     /// Fills the target with what comes next.

@@ -163,7 +163,7 @@ def by_file(array: Array, mapped: np.memmap[Any, Any], sink: BlobSink) -> Reduce
         do not see the file.
     """
     path = _path(mapped)
-    if path is None:
+    if path is None or not _is_mapped_from(path, mapped):
         return None
     mode = mapped.mode
     first, end = byte_bounds(array)
@@ -186,6 +186,22 @@ def _path(mapped: np.memmap[Any, Any]) -> str | None:
     filename = mapped.filename
     path = os.fspath(filename) if filename is not None else None
     return path if isinstance(path, str) else None
+
+
+def _is_mapped_from(path: str, mapped: np.memmap[Any, Any]) -> bool:
+    """Whether the path still names the file: people write new ones over old ones."""
+    memory = np.frombuffer(mapped.base, np.uint8)  # type: ignore[arg-type] # it is a map
+    begin = memory.__array_interface__["data"][0]
+    end = -(-(begin + memory.nbytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+    try:
+        now = os.readlink(f"/proc/self/map_files/{begin:x}-{end:x}")  # noqa: PTH115 - as below
+    except OSError:
+        # The kernel shows neighbouring maps as one. joblib believes the path too.
+        return True
+    try:
+        return now == path or os.path.samefile(now, path)  # noqa: PTH121 - as below
+    except OSError:
+        return False
 
 
 def _seen(path: str, end: int, sink: BlobSink) -> bool:
