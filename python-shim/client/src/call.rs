@@ -139,19 +139,14 @@ impl<T: Send + 'static> Call<T> {
 
     /// Waits for endings, running the network meanwhile, and takes them all; the
     /// caller handles them and then says [`Call::handled`]. Comes back with none
-    /// when the time is over, or when another thread has handled some meanwhile.
-    pub fn take(&self, patience: Duration) -> VecDeque<Ended<T>> {
+    /// after 100 ms, or when another thread has handled some meanwhile.
+    pub fn take(&self) -> VecDeque<Ended<T>> {
         let mut state = self.lock();
         let handled = state.handled;
         state.awaiting += 1;
         drop(state);
-        self.couriers.network().wait(async {
-            // What waits to be sent goes first, and what has come is read.
-            tokio::task::yield_now().await;
-            let changed = std::future::poll_fn(|context| self.poll_changed(context, handled));
-            // When the time is over, there is nothing, and that is the answer.
-            tokio::time::timeout(patience, changed).await.ok();
-        });
+        let changed = std::future::poll_fn(|context| self.poll_changed(context, handled));
+        self.couriers.network().wait_a_while(changed);
         let mut state = self.lock();
         state.awaiting -= 1;
         state.left_at = Some(Instant::now());

@@ -145,8 +145,12 @@ impl<T> Stream for Envelopes<T> {
             return Poll::Ready(None);
         }
         if let Some(envelope) = state.outbox.next() {
+            // An upload may wait for room.
+            let uploading = !state.offers.is_empty();
             drop(state);
-            self.shared.changed.notify_all();
+            if uploading {
+                self.shared.changed.notify_all();
+            }
             return Poll::Ready(Some(envelope));
         }
         state.waker = Some(context.waker().clone());

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -17,6 +17,10 @@ use tokio::sync::Notify;
 /// How long the runtime may rest after a waiting thread left: joblib is about
 /// to come back. Then the runtime's own thread takes over.
 const GRACE: Duration = Duration::from_millis(1);
+
+/// How long a thread waits at most before it is let go, to look after other
+/// things, such as signals.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long a waiting thread stays before the runtime's own thread sleeps
 /// until it is told, rather than looking again and again.
@@ -32,6 +36,19 @@ pub(crate) struct Network {
     look: Condvar,
     /// Has the own thread let go of the runtime.
     make_way: Notify,
+    /// Lets the waiting threads go. One clock for all of them: a timer for each
+    /// wait would cost as much as the wait.
+    time_is_over: Notify,
+    clock: Clock,
+}
+
+/// What lets waiting threads go, while there are any.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Somebody waited since it last looked.
+    wanted: AtomicBool,
+    stopped: AtomicBool,
+    start: Notify,
 }
 
 /// Who runs the runtime.
@@ -73,6 +90,8 @@ pub(crate) fn network() -> io::Result<&'static Network> {
         baton: Mutex::new(Baton { runner: Runner::Own, asleep: false, wakers: Vec::new() }),
         look: Condvar::new(),
         make_way: Notify::new(),
+        time_is_over: Notify::new(),
+        clock: Clock::default(),
     }));
     let published = NETWORK.compare_exchange(current, network, Ordering::AcqRel, Ordering::Acquire);
     // When another thread was faster, ours is left unused; it costs little.
@@ -85,6 +104,7 @@ pub(crate) fn network() -> io::Result<&'static Network> {
             // Whoever needs it next tries again.
             NETWORK.store(ptr::null_mut(), Ordering::Release);
         })?;
+        network.handle().spawn(network.tick());
     }
     Ok(network)
 }
@@ -113,6 +133,37 @@ impl Network {
         });
         self.leave();
         output
+    }
+
+    /// Like [`Network::wait`], for [`PATIENCE`] at most.
+    pub(crate) fn wait_a_while(&self, something: impl Future<Output = ()>) {
+        self.clock.wanted.store(true, Ordering::Release);
+        if self.clock.stopped.swap(false, Ordering::AcqRel) {
+            self.clock.start.notify_one();
+        }
+        self.wait(async {
+            tokio::select! {
+                biased;
+                () = something => {}
+                () = self.time_is_over.notified() => {}
+            }
+        });
+    }
+
+    /// Lets waiting threads go from time to time; rests while there are none.
+    async fn tick(&self) {
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            self.time_is_over.notify_waiters();
+            if !self.clock.wanted.swap(false, Ordering::AcqRel) {
+                self.clock.stopped.store(true, Ordering::Release);
+                // One that came just now found it running.
+                if !self.clock.wanted.load(Ordering::Acquire) {
+                    self.clock.start.notified().await;
+                }
+                self.clock.stopped.store(false, Ordering::Release);
+            }
+        }
     }
 
     /// Has a task run: soon when somebody runs the runtime, else when somebody

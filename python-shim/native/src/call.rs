@@ -1,7 +1,6 @@
 //! A joblib call.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use clutch_client::Batch;
@@ -12,9 +11,6 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::session::Conversation;
 use crate::{ending, row};
-
-/// How long Python's signal handlers may have to wait.
-const SIGNALS: Duration = Duration::from_millis(100);
 
 /// Payloads from here on are sent from where Python has them.
 const COPY_BYTES: usize = 64 << 10;
@@ -54,7 +50,7 @@ impl Call {
     }
 
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let endings = py.detach(|| self.call.take(SIGNALS));
+        let endings = py.detach(|| self.call.take());
         if endings.is_empty() {
             py.check_signals()?;
             return Ok(PyList::empty(py));
