@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tasks
 from joblib import delayed
 from support import processes
 from support.agents import Agent, forget
@@ -83,23 +84,17 @@ def test_two_workers_and_the_agent_have_one_copy(way, tmp_path):
 
 
 def test_the_memory_is_given_back_when_the_call_has_ended(big_agent):
-    array = np.ones(BIG // 8)
+    def used():
+        return big_agent.status().blobs.memory_bytes
+
+    array, before = np.ones(BIG // 8), used()
     for way in open_way(big_agent, WAYS[0]):
-        before = big_agent.status().blobs
         way.parallel()(delayed(np.sum)(array) for _ in range(4))
-        until(
-            lambda: big_agent.status().blobs.memory_bytes,
-            lambda size: size <= before.memory_bytes,
-            seconds=2,
-        )
+        until(used, lambda size: size <= before, seconds=2)
         results = way.parallel()(delayed(np.ones)(BIG // 16) for _ in range(2))
         # The driver has them now; the agent has nothing.
         assert [result.size for result in results] == [BIG // 16] * 2
-        until(
-            lambda: big_agent.status().blobs.memory_bytes,
-            lambda size: size <= before.memory_bytes,
-            seconds=2,
-        )
+        until(used, lambda size: size <= before, seconds=2)
 
 
 def test_results_that_are_dropped_leave_the_driver(way):
@@ -187,11 +182,14 @@ def test_an_argument_over_all_bounds_is_refused_with_the_bounds(small_way, retur
     assert small_way.parallel()([delayed(np.sum)(array[:MEGABYTE])]) == [MEGABYTE]
 
 
-def test_arguments_that_together_pass_the_bounds_are_refused(small_way):
+def test_arguments_that_together_pass_the_bounds_are_refused(small_way, gate):
     arrays = [np.full(MEGABYTE, i) for i in range(12)]
     with pytest.raises(exceptions.QuotaExceededError, match="spill-bytes"):
-        # All open at once: all are needed at once.
-        small_way.parallel(pre_dispatch="all")(delayed(np.sum)(array) for array in arrays)
+        # All are needed at once: no task ends before all have begun.
+        small_way.parallel(pre_dispatch="all")(
+            delayed(tasks.wait_for)(gate, array) for array in arrays
+        )
+    until(small_way.used_blobs, lambda used: used == 0)
     # One after the other they fit.
     sums = small_way.parallel(pre_dispatch=2)(delayed(np.sum)(array) for array in arrays)
     assert sums == [i * MEGABYTE for i in range(12)]

@@ -115,7 +115,7 @@ def test_a_killed_driver_leaves_nothing_in_its_agent(big_agent, gate, kind, what
         lambda now: now.count == now.cached,
         what="no blob in use",
     )
-    until(lambda: big_agent.workers(), lambda pids: not pids)
+    until(big_agent.workers, lambda pids: not pids)
     cached = big_agent.status().blobs.cached - books.cached
     until(lambda: len(descriptors(big_agent.pid)), lambda now: now <= len(before) + cached)
     assert files_of_the_machine() <= files
@@ -196,7 +196,7 @@ def test_an_interrupted_upload_is_forgotten(big_agent):
     books = until(
         lambda: big_agent.status().blobs, lambda now: now.count == now.cached, what="no half blob"
     )
-    assert big_agent.status().sessions == []
+    assert not big_agent.status().sessions
     # Nor does anybody find it by its name.
     for way in open_way(big_agent, WAYS[1]):
         assert way.parallel()([delayed(np.sum)(array)]) == [array.sum()]
