@@ -144,6 +144,18 @@ def small_way(request, tmp_path):
         assert list(spill.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", WAYS)
+def test_the_next_call_has_the_room_of_the_last(kind):
+    options = ["--blob-memory-bytes", str(8 * MEGABYTE), "--spill-bytes", "0"]
+    array = np.ones(5 * MEGABYTE // 8)
+    with Agent("--slots", "2", *options, warm=("numpy", "cloudpickle", "joblib")) as agent:
+        for way in open_way(agent, kind):
+            for number in range(20):
+                array[0] = number
+                seen = way.parallel()(delayed(tasks.first)(array) for _ in range(2))
+                assert seen == [number, number]
+
+
 def spilled(agent):
     return agent.status().blobs.spilled_bytes
 
