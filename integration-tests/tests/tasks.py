@@ -16,6 +16,10 @@ def double(number):
     return 2 * number
 
 
+def first(sequence):
+    return sequence[0]
+
+
 def pid(*_):
     return os.getpid()
 

@@ -12,6 +12,8 @@ import scipy.sparse
 from joblib import Parallel, delayed
 from support.agents import Agent
 
+# What importing this module takes.
+WARM = ("cloudpickle", "joblib", "numpy", "pandas", "pyarrow", "pytest", "scipy.sparse")
 LENGTH = 1 << 19
 NUMBERS = np.random.default_rng(0).permutation(LENGTH).astype(np.float64)
 MATRIX = NUMBERS.reshape(512, 1024)
@@ -43,7 +45,7 @@ ARRAYS = {
 @pytest.fixture(scope="module")
 def big_agent():
     """Return an agent that only this module uses, so that its books are ours."""
-    with Agent("--slots", "2", warm=("numpy", "pandas", "cloudpickle", "joblib")) as agent:
+    with Agent("--slots", "2", warm=WARM) as agent:
         yield agent
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from blob_reader import FakeSink, read
 from joblib_clutch.blobs import Access
 from joblib_clutch.exceptions import CallCancelledError, QuotaExceededError
 from joblib_clutch.payload import Payload, TaskPickler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMIT = 1000
 
@@ -297,6 +300,53 @@ def test_a_failing_put_is_told_as_it_is_and_tried_again() -> None:
     sink.failure = None
     pickler.ended(pickler.dumps(tasks_of(C.copy())))
     assert sink.puts == 1
+
+
+def full(sink: FakeSink, most: int) -> Callable[[], object]:
+    """Refuse blobs while there are so many."""
+
+    def refuse() -> None:
+        if len(sink.blobs) >= most:
+            raise QuotaExceededError("full", kind="QUOTA_EXCEEDED", fault="DRIVER")
+
+    return refuse
+
+
+def test_arrays_that_no_batch_uses_make_way_for_others() -> None:
+    sink = FakeSink()
+    sink.before_put = full(sink, 2)
+    pickler = TaskPickler(sink, 1000)
+    arrays = [np.full(1000, number) for number in range(6)]
+    for number, array in enumerate(arrays * 2):
+        payload = pickler.dumps([(len, (array,), {})])
+        ((_, (got,), _),) = read(sink, payload)
+        assert (got == number % 6).all()
+        pickler.ended(payload)
+    assert len(sink.blobs) <= 2
+    pickler.close()
+    assert sink.blobs == {}
+
+
+def test_arrays_that_a_batch_uses_do_not_make_way() -> None:
+    sink = FakeSink()
+    sink.before_put = full(sink, 2)
+    pickler = TaskPickler(sink, 1000)
+    arrays = [np.full(1000, number) for number in range(3)]
+    payloads = [pickler.dumps([(len, (array,), {})]) for array in arrays[:2]]
+    with pytest.raises(QuotaExceededError, match="full"):
+        pickler.dumps([(len, (arrays[2],), {})])
+    assert [read(sink, payload)[0][1][0][0] for payload in payloads] == [0, 1]
+
+
+def test_what_workers_wrote_does_not_make_way() -> None:
+    sink = FakeSink()
+    sink.before_put = full(sink, 1)
+    pickler = TaskPickler(sink, 1000, "r+")
+    array = np.zeros(1000)
+    pickler.ended(pickler.dumps([(len, (array,), {})]))
+    with pytest.raises(QuotaExceededError, match="full"):
+        pickler.dumps([(len, (np.ones(1000),), {})])
+    assert len(sink.blobs) == 1
 
 
 def test_threads_put_an_array_once() -> None:

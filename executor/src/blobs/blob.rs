@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::space;
 use super::store::Store;
@@ -24,6 +25,8 @@ pub(crate) struct Blob {
 pub(super) struct Pin {
     pub(super) blob: u64,
     pub(super) store: Store,
+    /// Whether the store counts on it being taken back.
+    pub(super) leaving: AtomicBool,
 }
 
 /// What a blob is.
@@ -59,6 +62,15 @@ impl Blob {
         self.content.file.as_fd()
     }
 
+    /// Says that whoever still has it is about to let go: its room is as good
+    /// as free.
+    pub(crate) fn leave(&self) {
+        let Pin { blob, store, leaving } = &*self.pin;
+        if !leaving.swap(true, Ordering::Relaxed) && !store.leaves(*blob) {
+            leaving.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Reads a piece of it; blocks.
     ///
     /// # Errors
@@ -71,6 +83,9 @@ impl Blob {
 impl Drop for Pin {
     fn drop(&mut self) {
         self.store.unpin(self.blob);
+        if *self.leaving.get_mut() {
+            self.store.left();
+        }
     }
 }
 

@@ -127,6 +127,18 @@ impl Ledger {
         }
     }
 
+    /// Whether a blob would get room as things are: in memory, unless it would
+    /// not fit there at the best of times.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        let Some(rounded) = pages(bytes) else { return false };
+        let room = if rounded <= self.memory.limit { &self.memory } else { &self.disk };
+        rounded <= room.left()
+    }
+
+    pub(super) fn is_in_memory(&self, blob: u64) -> bool {
+        self.entries.get(&blob).is_some_and(|entry| entry.place == Place::Memory)
+    }
+
     /// Room for a new blob: in memory when unused blobs can make way there,
     /// else on disk.
     ///

@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::blob::{Blob, Content, Pin};
 use super::filling::Filling;
@@ -15,6 +19,15 @@ use crate::settings::BlobOptions;
 /// Most blobs where the operating system sets no bound.
 const MANY_BLOBS: usize = 1 << 20;
 
+/// How far a request on the data line may be ahead of what its driver said on
+/// its stream before.
+const OVERTAKEN: Duration = Duration::from_millis(10);
+
+/// How long a blob waits for the room of others that are about to go. An idle
+/// worker lets go at once and a killed one within milliseconds; one that is
+/// busy may take longer than it would take to write to disk.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// All blobs of an agent. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
@@ -25,6 +38,10 @@ pub(crate) struct Store {
 struct Shared {
     options: BlobOptions,
     state: Mutex<State>,
+    /// Pins in memory that are about to be taken back.
+    leaving: watch::Sender<usize>,
+    /// Whether waiting for them paid last time.
+    patient: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -43,7 +60,9 @@ impl Store {
             blobs: most_blobs(),
         };
         let state = State { ledger: Ledger::new(limits), named: HashMap::new() };
-        Self { shared: Arc::new(Shared { options, state: Mutex::new(state) }) }
+        let (state, leaving) = (Mutex::new(state), watch::Sender::new(0));
+        let patient = AtomicBool::new(true);
+        Self { shared: Arc::new(Shared { options, state, leaving, patient }) }
     }
 
     /// Room for a blob, to be filled.
@@ -52,6 +71,7 @@ impl Store {
     /// [`Kind::QuotaExceeded`] when it fits nowhere; [`Kind::Internal`] when
     /// the operating system refuses.
     pub(crate) async fn allocate(&self, bytes: u64, writable: bool) -> Result<Filling, Failure> {
+        self.wait_for_room(bytes).await;
         let (pin, place) = self.enter(|ledger| ledger.grant(bytes))?;
         let store = self.clone();
         let create = move || space::create(place, bytes, &store.shared.options.spill_directory);
@@ -63,6 +83,22 @@ impl Store {
             })??,
         };
         Ok(Filling::new(pin, place, file, bytes, writable))
+    }
+
+    /// Waits while there is no room and others are about to go: what a driver
+    /// lets go of at the end of one call is not yet unmapped everywhere when
+    /// the next call begins.
+    async fn wait_for_room(&self, bytes: u64) {
+        let room = || self.state().ledger.has_room(bytes);
+        if room() || !self.shared.patient.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut leaving = self.shared.leaving.subscribe();
+        let told = leaving.wait_for(|left| *left > 0 || room());
+        tokio::time::timeout(OVERTAKEN, told).await.map(drop).ok();
+        let gone = leaving.wait_for(|left| *left == 0 || room());
+        tokio::time::timeout(PATIENCE, gone).await.map(drop).ok();
+        self.shared.patient.store(room(), Ordering::Relaxed);
     }
 
     /// The blob with that content, if it is here.
@@ -114,6 +150,25 @@ impl Store {
         drop(gone);
     }
 
+    /// Takes note that a blob is about to go; false when that makes no room in
+    /// memory.
+    pub(super) fn leaves(&self, blob: u64) -> bool {
+        let counts = self.state().ledger.is_in_memory(blob);
+        if counts {
+            self.shared.leaving.send_modify(|leaving| *leaving += 1);
+        }
+        counts
+    }
+
+    pub(super) fn left(&self) {
+        self.shared.leaving.send_modify(|leaving| {
+            *leaving = leaving.saturating_sub(1);
+            if *leaving == 0 {
+                self.shared.patient.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+
     fn enter(
         &self,
         decide: impl FnOnce(&mut Ledger) -> Result<Granted, Failure>,
@@ -128,7 +183,7 @@ impl Store {
     }
 
     fn pin(&self, blob: u64) -> Arc<Pin> {
-        Arc::new(Pin { blob, store: self.clone() })
+        Arc::new(Pin { blob, store: self.clone(), leaving: AtomicBool::new(false) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

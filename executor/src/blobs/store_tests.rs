@@ -174,3 +174,38 @@ fn a_worker_that_was_told_to_go_to_disk_gets_no_memory() {
     assert!(matches!(error, AdoptError::Refused(_)), "{error}");
     assert!(store.adopt(over, 3, false).is_ok(), "it was told before memory was full");
 }
+
+#[tokio::test]
+async fn a_blob_waits_for_the_room_of_one_that_is_about_to_go() {
+    let (_folder, store) = store(1, 1);
+    let first = store.allocate(PAGE, false).await.unwrap().commit(None).unwrap();
+    // A worker has it mapped, and its session has let go.
+    let mapped = first.clone();
+    first.leave();
+    drop(first);
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.allocate(PAGE, false).await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    assert_eq!(usage(&store).blobs, 1);
+    drop(mapped);
+    let second = waiting.await.unwrap();
+    assert_eq!((usage(&store).memory_bytes, usage(&store).spilled_bytes), (PAGE, 0));
+    drop(second);
+}
+
+#[tokio::test]
+async fn one_that_does_not_go_is_not_waited_for_again() {
+    let (_folder, store) = store(1, 2);
+    let patient = || store.shared.patient.load(Ordering::Relaxed);
+    let first = store.allocate(PAGE, false).await.unwrap().commit(None).unwrap();
+    first.leave();
+    let second = store.allocate(PAGE, false).await.unwrap();
+    assert!(!patient(), "it waited in vain");
+    assert_eq!(usage(&store).spilled_bytes, PAGE);
+    drop(first);
+    assert!(patient(), "the next may be faster");
+    drop(second);
+}

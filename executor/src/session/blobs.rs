@@ -227,8 +227,11 @@ impl SessionBlobs {
             }
             let slot = table.blobs.remove(blob);
             drop(table);
-            if slot.is_none() {
-                return Err(Violation::Unknown { what: "blob", number: *blob });
+            match slot {
+                // Workers have it mapped, and are told to forget it.
+                Some(Slot::Present(held)) => held.blob().leave(),
+                Some(_) => {}
+                None => return Err(Violation::Unknown { what: "blob", number: *blob }),
             }
         }
         Ok(())

@@ -60,6 +60,11 @@ def libraries_of(pid: int) -> set[str]:
     return {Path(fields[5]).name for fields in lines if len(fields) > 5}
 
 
+def maps_of(pid: int) -> str:
+    """Return the process's memory maps as the kernel writes them; empty when it is gone."""
+    return _read(pid, "maps")
+
+
 def resident_bytes(pid: int) -> int:
     """Return the process's resident memory."""
     return int(_read(pid, "statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -17,6 +17,8 @@ class Proxy:
     ----------
     target : str
         The agent's address.
+    most_sent : int or None
+        Bytes to the agent after which it breaks down; None: never.
 
     Attributes
     ----------
@@ -28,10 +30,11 @@ class Proxy:
         Bytes that came from the agent so far.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, most_sent: int | None = None) -> None:
         self.address = some_address()
         self.sent = 0
         self.received = 0
+        self._most_sent = most_sent
         self._target = _name(target)
         self._lock = threading.Lock()
         self._ends: list[socket.socket] = []
@@ -79,6 +82,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while piece := source.recv(_PIECE_BYTES):
                 count(len(piece))
+                if self._most_sent is not None and self.sent > self._most_sent:
+                    break
                 target.sendall(piece)
         self._hang_up(source)
         self._hang_up(target)

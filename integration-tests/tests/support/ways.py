@@ -45,18 +45,13 @@ class Way:
 
 def open_way(agent: Agent, kind: str) -> Iterator[Way]:
     """Go to an agent, one way or the other; afterwards nothing of it must be in use."""
-    if kind == WAYS[0]:
-        yield from _checked(Way(agent, agent.address, shares_memory=True))
-        return
     with Proxy(agent.address) as proxy:
+        shares = kind == WAYS[0]
+        way = Way(agent, agent.address if shares else proxy.address, shares_memory=shares)
         try:
-            yield from _checked(Way(agent, proxy.address, shares_memory=False))
+            session = session_for(Settings(agents=way.address))
+            assert session.native.shares_memory == shares
+            yield way
+            until(way.used_blobs, lambda used: used == 0, what="blobs to be given back")
         finally:
-            forget(proxy.address)
-
-
-def _checked(way: Way) -> Iterator[Way]:
-    session = session_for(Settings(agents=way.address))
-    assert session.native.shares_memory == way.shares_memory
-    yield way
-    until(way.used_blobs, lambda used: used == 0, what="blobs to be given back")
+            forget(way.address)

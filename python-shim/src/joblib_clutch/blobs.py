@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import enum
 import threading
+import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from joblib_clutch.exceptions import CallCancelledError
+from joblib_clutch.exceptions import CallCancelledError, QuotaExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from typing_extensions import Buffer
+
+# How long to wait, in seconds, before each further attempt to put a blob after
+# others were given up for it: the agent hears of both on different lines.
+_PAUSES = (0.0, 0.01, 0.1, 0.5)
 
 
 class Access(enum.IntEnum):
@@ -73,16 +78,30 @@ class Blob:
         What the maker noted about the content.
     uses : list of (int, Access)
         The blobs that its content refers to.
+    writable : bool
+        Whether workers may write to it: then it is the only place of what they wrote.
     lock : Lock
         Held while it is put, so that it is put once.
     """
 
-    __slots__ = ("_held", "_key", "_parts", "_pins", "_watch", "blob_id", "lock", "stamp", "uses")
+    __slots__ = (
+        "_held",
+        "_key",
+        "_parts",
+        "_pins",
+        "_watch",
+        "blob_id",
+        "lock",
+        "stamp",
+        "uses",
+        "writable",
+    )
 
     def __init__(self, key: Hashable) -> None:
         self.blob_id = 0
         self.stamp: object = None
         self.uses: list[tuple[int, Access]] = []
+        self.writable = False
         self.lock = threading.Lock()
         self._key = key
         self._pins = 1
@@ -197,11 +216,11 @@ class BlobCache:
         ClutchError
             It cannot be copied, or the call has ended.
         """
-        blob_id = self.sink.put(buffer, writable=writable)
+        blob_id = self._sent(buffer, writable=writable)
         with self._lock:
             closed = self._closed
             if not closed:
-                blob.blob_id = blob_id
+                blob.blob_id, blob.writable = blob_id, writable
                 self._put.add(blob)
         if closed:
             self.sink.release([blob_id])
@@ -231,6 +250,32 @@ class BlobCache:
                 self._drop(blob, gone)
             self._dead.clear()
         self._release(gone)
+
+    def _sent(self, buffer: Buffer, *, writable: bool) -> int:
+        """Copy a buffer out; things that live and wait for a next batch make way for it."""
+        try:
+            return self.sink.put(buffer, writable=writable)
+        except QuotaExceededError as error:
+            if not self._give_up_unused():
+                raise
+            refusal = error
+        for pause in _PAUSES:
+            time.sleep(pause)
+            try:
+                return self.sink.put(buffer, writable=writable)
+            except QuotaExceededError as error:
+                refusal = error
+        raise refusal
+
+    def _give_up_unused(self) -> bool:
+        """Release what no open batch uses and can be put again; tell whether there was any."""
+        with self._lock:
+            gone = self._bury()
+            for blob in list(self._put):
+                if blob._pins == 0 and not blob.writable:
+                    self._drop(blob, gone)
+        self._release(gone)
+        return bool(gone.blob_ids)
 
     # --- with the lock ----------------------------------------------------------
 
