@@ -1,7 +1,7 @@
 """Turns joblib's tests of its own process backends into tests of ours.
 
 joblib names its backends in parameter lists, in test bodies and in the source
-of scripts that tests start, so the test module's text is rewritten. Each rule
+of scripts that tests start, so the test modules' text is rewritten. Each rule
 says why it is there, and must still find what it replaces.
 """
 
@@ -27,12 +27,13 @@ class Rule(NamedTuple):
     why: str
 
 
-RULES = [
-    Rule(
-        r"""(["'])loky\1""",
-        r"\1clutch\1",
-        "what is asked of joblib's best process backend is asked of ours",
-    ),
+OURS = Rule(
+    r"""(["'])loky\1""",
+    r"\1clutch\1",
+    "what is asked of joblib's best process backend is asked of ours",
+)
+PARALLEL = [
+    OURS,
     Rule(
         r"\A",
         "from joblib_clutch import ClutchBackend\n",
@@ -70,15 +71,30 @@ RULES = [
         "looks for loky's name in the debug log of multiprocessing",
     ),
 ]
+MEMMAPPING = [
+    OURS,
+    Rule(
+        r"^( +)from joblib import Parallel, delayed",
+        r"\1import joblib_clutch\n\g<0>",
+        "a script imports joblib_clutch to know the backend by name",
+    ),
+    Rule(
+        r"""env\["PYTHONPATH"\] = """,
+        r"\g<0>env['PYTHONPATH'] + os.pathsep + ",
+        "a script must find the backend, too",
+    ),
+]
 
 
-def adapt(source: str) -> str:
-    """Rewrite the test module.
+def adapt(source: str, rules: list[Rule]) -> str:
+    """Rewrite a test module.
 
     Parameters
     ----------
     source : str
         joblib's own.
+    rules : list of Rule
+        How.
 
     Returns
     -------
@@ -90,7 +106,7 @@ def adapt(source: str) -> str:
     ValueError
         A rule found nothing to replace: joblib's tests have changed.
     """
-    for rule in RULES:
+    for rule in rules:
         source, found = re.subn(rule.pattern, rule.replacement, source, flags=re.MULTILINE)
         if not found:
             raise ValueError(f"nothing matches {rule.pattern!r} ({rule.why})")

@@ -5,11 +5,12 @@ import sys
 import tarfile
 from pathlib import Path
 
-from adapt import adapt
+from adapt import MEMMAPPING, PARALLEL, adapt
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "joblib"
 REQUIREMENTS = ROOT / "integration-tests" / "requirements.txt"
+SUITES = {"test_parallel.py": PARALLEL, "test_memmapping.py": MEMMAPPING}
 PACKAGES = {
     "cloudpickle",
     "grpcio",
@@ -74,7 +75,9 @@ def suite(version: str) -> Path:
             return release.extractfile(f"joblib-{version}/{name}").read().decode()
 
         (folder / "conftest.py").write_text(text("conftest.py"))
-        (folder / "test_parallel.py").write_text(adapt(text("joblib/test/test_parallel.py")))
+        (folder / "testutils.py").write_text(text("joblib/test/testutils.py"))
+        for name, rules in SUITES.items():
+            (folder / name).write_text(adapt(text(f"joblib/test/{name}"), rules))
     return folder
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from prepare import ROOT, environment, suite
+from prepare import ROOT, SUITES, environment, suite
 
 VERSIONS = ["1.3.2", "1.4.2", "1.5.3", "1.6.0"]
 AT_ONCE = 2
@@ -48,7 +48,7 @@ def run(prepared: Prepared, keyword: str) -> Outcome:
     }
     command = [python, "-m", "pytest", "-p", "plugin", "-p", "no:cacheprovider"]
     command += ["--rootdir", folder, "--counts", counts, "--timeout", str(TEST_TIMEOUT_SECONDS)]
-    command += ["-q", "-rfEs", "--durations=10", "-k", keyword, "test_parallel.py"]
+    command += ["-q", "-rfEs", "--durations=10", "-k", keyword, *SUITES]
     begin = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.run(

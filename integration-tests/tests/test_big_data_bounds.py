@@ -160,17 +160,20 @@ def spilled(agent):
     return agent.status().blobs.spilled_bytes
 
 
-def where_it_is(array):
+def where_it_is(array, gate=os.devnull):
+    tasks.wait_for(gate)
     maps = Path("/proc/self/maps").read_text()
     return float(array.sum()), "memfd:clutch-blob" in maps, "/spill/" in maps
 
 
-def test_what_has_no_room_in_memory_goes_to_disk(small_way):
+def test_what_has_no_room_in_memory_goes_to_disk(small_way, gate):
     array = np.random.default_rng(2).random(2 * MEGABYTE)
     with small_way.parallel(return_as="generator") as run:
-        seen = run(delayed(where_it_is)(array) for _ in range(20))
+        gates = [os.devnull] * 10 + [gate] + [os.devnull] * 10
+        seen = run(delayed(where_it_is)(array, gate) for gate in gates)
         assert next(seen) == (array.sum(), False, True)
         assert spilled(small_way.agent) == array.nbytes
+        tasks.open_gate(gate)
         assert set(seen) == {(array.sum(), False, True)}
     if small_way.shares_memory:
         until(lambda: spilled(small_way.agent), lambda size: size == 0)
