@@ -79,7 +79,7 @@ MEMMAPPING = [
         "a script imports joblib_clutch to know the backend by name",
     ),
     Rule(
-        r"""env\["PYTHONPATH"\] = """,
+        r"""env\[(["'])PYTHONPATH\1\] = """,
         r"\g<0>env['PYTHONPATH'] + os.pathsep + ",
         "a script must find the backend, too",
     ),
