@@ -52,15 +52,16 @@ pub fn fill(file: BorrowedFd<'_>, pieces: &[Piece<'_>], range: Range<u64>) -> io
     let mut at = range.start;
     while at < range.end {
         let end = range.end.min(at + WINDOW_BYTES);
-        let huge = at..end - end % HUGE_BYTES;
-        if huge.end > at
-            && huge.end <= steady
-            && patience::tries()
-            && let Some(map) = huge_pages(file, &huge)
-        {
-            copy(pieces, &huge, &map);
-            at = huge.end;
-            continue;
+        let most = (end - at) / HUGE_BYTES * HUGE_BYTES;
+        if most > 0 && at + most <= steady {
+            let huge = at..at + patience::tries(most);
+            if huge.end > at
+                && let Some(map) = huge_pages(file, &huge)
+            {
+                copy(pieces, &huge, &map);
+                at = huge.end;
+                continue;
+            }
         }
         write(file, pieces, &(at..end))?;
         at = end;
@@ -92,17 +93,14 @@ fn huge_pages(file: BorrowedFd<'_>, range: &Range<u64>) -> Option<Map> {
     }
     let (begun, worked) = (Instant::now(), thread_time());
     // SAFETY: our own map; its content stays.
-    let code = unsafe { libc::madvise(map.as_ptr().cast(), map.len(), COLLAPSE) };
-    let attempt = if code == 0 {
-        let worked = thread_time().saturating_sub(worked);
-        Attempt::Huge { bytes: range.end - range.start, passed: begun.elapsed(), worked }
-    } else if io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL) {
-        Attempt::Unknown
-    } else {
-        Attempt::Scarce
-    };
-    patience::learn(attempt);
-    matches!(attempt, Attempt::Huge { .. }).then_some(map)
+    let succeeded = unsafe { libc::madvise(map.as_ptr().cast(), map.len(), COLLAPSE) } == 0;
+    patience::learn(Attempt {
+        bytes: range.end - range.start,
+        passed: begun.elapsed(),
+        worked: thread_time().saturating_sub(worked),
+        succeeded,
+    });
+    succeeded.then_some(map)
 }
 
 /// How long this thread has worked.

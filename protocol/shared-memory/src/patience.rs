@@ -1,105 +1,87 @@
 //! When to ask the kernel for huge pages, and when not to.
 //!
-//! Free memory may be in small pieces. Then the kernel moves others' pages out
-//! of the way before it gives us a huge one, which takes longer than small
-//! pages would. We find out by trying, so we try less and less often.
+//! Free memory may be in small pieces, and then the kernel moves others' pages out
+//! of the way before it gives us a huge one. In a virtual machine, the host may
+//! have taken back what was free, in huge pieces first, and gives it again page
+//! after page. Either takes several times longer than small pages would. It is
+//! worth something all the same: what was brought together stays so for the next
+//! content. So we keep an account: what huge pages save is earned, what they cost
+//! is spent, and while there is nothing left we do without them.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::HUGE_BYTES;
 
-/// Of processor time for a huge page. Small pages instead cost 0.7 ms when they
-/// are written, and half of that again when they are read and given back.
-const DEAR: Duration = Duration::from_micros(500);
+/// What a huge page saves, in microseconds: small ones cost 0.7 ms when they are
+/// written, and half of that again when they are read and given back.
+const SAVED: i64 = 600;
 
-/// Of time that passes for a huge page: something slow is in the way, as a swap
-/// device is.
-const LATE: Duration = Duration::from_millis(5);
+/// Microseconds that are earned by doing without a huge page: a tenth of what
+/// the small ones cost. So searching in vain costs a tenth more, for long.
+const RESTED: i64 = 100;
 
-/// Attempts left out after a bad one, at first and at most.
-const FIRST_PAUSE: u32 = 4;
-const LONGEST_PAUSE: u32 = 256;
+/// Microseconds to begin with, and the most to keep.
+const FIRST: i64 = 20_000;
+const MOST: i64 = 100_000;
 
-/// What the last attempts were like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// The kernel is worth asking; the next pause if it is not.
-    Asks { pause: u32 },
-    /// Leaves so many attempts out.
-    Waits { left: u32, pause: u32 },
-    /// This kernel has no such request.
-    Never,
-}
+/// What a huge page costs where they are dear. We ask for no more at a time than
+/// could be paid for then.
+const DEAR: i64 = 5_000;
+
+/// What passes while we only wait counts for less: others may work meanwhile.
+const WAITING_IS_CHEAPER: u32 = 4;
 
 /// How an attempt went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attempt {
-    /// All pages are huge.
-    Huge {
-        /// How many bytes.
-        bytes: u64,
-        /// How long it took.
-        passed: Duration,
-        /// How long this thread worked for it.
-        worked: Duration,
-    },
-    /// There was no memory in one piece.
-    Scarce,
-    /// The kernel does not know the request.
-    Unknown,
+pub(crate) struct Attempt {
+    /// Huge pages that were asked for, in bytes.
+    pub(crate) bytes: u64,
+    /// How long it took.
+    pub(crate) passed: Duration,
+    /// How long this thread worked for it.
+    pub(crate) worked: Duration,
+    /// Whether all pages are huge.
+    pub(crate) succeeded: bool,
 }
+
+/// What is left, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience(i64);
 
 impl Patience {
-    pub(crate) const FRESH: Self = Self::Asks { pause: FIRST_PAUSE };
-
-    /// Whether to try now.
-    pub(crate) fn tries(&mut self) -> bool {
-        match *self {
-            Self::Asks { .. } => true,
-            Self::Never => false,
-            Self::Waits { left: 0, pause } => {
-                *self = Self::Asks { pause };
-                true
-            }
-            Self::Waits { left, pause } => {
-                *self = Self::Waits { left: left - 1, pause };
-                false
-            }
+    /// How many bytes to ask for in huge pages, of at most so many; 0: do without.
+    fn tries(&mut self, most: u64) -> u64 {
+        if self.0 <= 0 {
+            self.0 += RESTED.saturating_mul(pages(most));
+            return 0;
         }
+        let pages = u64::try_from(self.0 / DEAR).unwrap_or(0).max(1);
+        most.min(pages.saturating_mul(HUGE_BYTES))
     }
 
-    /// Learns from an attempt.
-    pub(crate) fn learn(&mut self, attempt: Attempt) {
-        let pause = match *self {
-            Self::Asks { pause } | Self::Waits { pause, .. } => pause,
-            Self::Never => return,
-        };
-        *self = match attempt {
-            Attempt::Unknown => Self::Never,
-            Attempt::Huge { bytes, passed, worked } if !is_slow(bytes, passed, worked) => {
-                Self::FRESH
-            }
-            Attempt::Huge { .. } | Attempt::Scarce => {
-                Self::Waits { left: pause, pause: (2 * pause).min(LONGEST_PAUSE) }
-            }
-        };
+    fn learn(&mut self, attempt: Attempt) {
+        let spent = attempt.worked.max(attempt.passed / WAITING_IS_CHEAPER);
+        let spent = i64::try_from(spent.as_micros()).unwrap_or(i64::MAX);
+        let saved = if attempt.succeeded { SAVED.saturating_mul(pages(attempt.bytes)) } else { 0 };
+        self.0 = self.0.saturating_add(saved.saturating_sub(spent)).min(MOST);
     }
 }
 
-fn is_slow(bytes: u64, passed: Duration, worked: Duration) -> bool {
-    let pages = u32::try_from(bytes.div_ceil(HUGE_BYTES)).unwrap_or(u32::MAX);
-    worked > DEAR.saturating_mul(pages) || passed > LATE.saturating_mul(pages)
+fn pages(bytes: u64) -> i64 {
+    i64::try_from(bytes / HUGE_BYTES).unwrap_or(i64::MAX)
 }
 
 /// This process's.
-static PATIENCE: Mutex<Patience> = Mutex::new(Patience::FRESH);
+static PATIENCE: Mutex<Patience> = Mutex::new(Patience(FIRST));
 
-pub(crate) fn tries() -> bool {
-    PATIENCE.lock().unwrap_or_else(PoisonError::into_inner).tries()
+/// How many bytes to ask the kernel for in huge pages, of at most so many, which
+/// are a multiple of theirs; 0: do without.
+pub(crate) fn tries(most: u64) -> u64 {
+    PATIENCE.lock().unwrap_or_else(PoisonError::into_inner).tries(most)
 }
 
+/// Learns from an attempt.
 pub(crate) fn learn(attempt: Attempt) {
     PATIENCE.lock().unwrap_or_else(PoisonError::into_inner).learn(attempt);
 }
@@ -108,51 +90,81 @@ pub(crate) fn learn(attempt: Attempt) {
 mod tests {
     use super::*;
 
-    const FAST: Attempt = huge(1);
-    const SLOW: Attempt = huge(50);
+    const WINDOW: u64 = 8 * HUGE_BYTES;
+    const FAST: u64 = 120;
+    const SLOW: u64 = 5_600;
 
-    const fn huge(milliseconds: u64) -> Attempt {
-        let took = Duration::from_millis(milliseconds);
-        Attempt::Huge { bytes: 8 * HUGE_BYTES, passed: took, worked: took }
-    }
-
-    /// Attempts that are left out before the next one.
-    fn left_out(patience: &mut Patience) -> u32 {
-        (0..1000).find(|_| patience.tries()).unwrap_or_default()
-    }
-
-    #[test]
-    fn a_kernel_that_searches_for_long_is_asked_less_and_less_often() {
-        let mut patience = Patience::FRESH;
-        for pause in [4, 8, 16, 32, 64, 128, 256, 256] {
-            patience.learn(SLOW);
-            assert_eq!(left_out(&mut patience), pause);
+    /// Bytes in huge pages of so many windows, where each page costs that many
+    /// microseconds.
+    fn asked(patience: &mut Patience, windows: u64, page_costs: u64) -> u64 {
+        let mut asked = 0;
+        let mut left = windows * WINDOW;
+        while left > 0 {
+            let bytes = patience.tries(WINDOW);
+            if bytes > 0 {
+                let took = Duration::from_micros(bytes / HUGE_BYTES * page_costs);
+                patience.learn(Attempt { bytes, passed: took, worked: took, succeeded: true });
+            }
+            asked += bytes;
+            left = left.saturating_sub(if bytes > 0 { bytes } else { WINDOW });
         }
-        patience.learn(FAST);
-        assert_eq!(patience, Patience::FRESH);
-        patience.learn(Attempt::Scarce);
-        assert_eq!(left_out(&mut patience), FIRST_PAUSE);
+        asked
     }
 
     #[test]
-    fn waiting_for_others_is_no_search_unless_it_is_long() {
-        let attempt = |passed| Attempt::Huge {
-            bytes: HUGE_BYTES,
-            passed: Duration::from_millis(passed),
-            worked: Duration::ZERO,
+    fn a_kernel_that_gives_at_once_is_always_asked_and_soon_for_much() {
+        let mut patience = Patience(FIRST);
+        assert_eq!(asked(&mut patience, 100, FAST), 100 * WINDOW);
+        assert_eq!(patience, Patience(MOST));
+        assert_eq!(patience.tries(WINDOW), WINDOW);
+    }
+
+    #[test]
+    fn a_long_search_is_soon_given_up_and_now_and_then_tried_again() {
+        let mut patience = Patience(FIRST);
+        assert_eq!(asked(&mut patience, 2, SLOW), 5 * HUGE_BYTES);
+        // 5 ms too much each, against 0.8 ms for a window without.
+        let asked_again = asked(&mut patience, 1000, SLOW) / HUGE_BYTES;
+        assert!((100..200).contains(&asked_again), "{asked_again}");
+        // Once memory is in order it is asked always again.
+        assert!(asked(&mut patience, 1000, FAST) > 990 * WINDOW);
+    }
+
+    #[test]
+    fn one_long_search_among_many_short_ones_changes_nothing() {
+        let mut patience = Patience(FIRST);
+        asked(&mut patience, 100, FAST);
+        for _ in 0..100 {
+            assert_eq!(asked(&mut patience, 1, SLOW), WINDOW);
+            assert_eq!(asked(&mut patience, 15, FAST), 15 * WINDOW);
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_never_gives_any_is_asked_less_and_less() {
+        let in_vain = Attempt {
+            bytes: WINDOW,
+            passed: Duration::from_millis(1),
+            worked: Duration::from_millis(1),
+            succeeded: false,
         };
-        let mut patience = Patience::FRESH;
-        patience.learn(attempt(4));
-        assert!(patience.tries());
-        patience.learn(attempt(6));
-        assert!(!patience.tries());
+        let mut patience = Patience(FIRST);
+        for _ in 0..20 {
+            assert!(patience.tries(WINDOW) > 0);
+            patience.learn(in_vain);
+        }
+        assert_eq!(patience.tries(WINDOW), 0);
     }
 
     #[test]
-    fn a_kernel_without_the_request_is_asked_once() {
-        let mut patience = Patience::FRESH;
-        patience.learn(Attempt::Unknown);
-        patience.learn(FAST);
-        assert!(!patience.tries());
+    fn waiting_counts_for_less_than_working() {
+        let mut patience = Patience(FIRST);
+        patience.learn(Attempt {
+            bytes: WINDOW,
+            passed: Duration::from_millis(40),
+            worked: Duration::ZERO,
+            succeeded: true,
+        });
+        assert_eq!(patience, Patience(FIRST + 8 * SAVED - 10_000));
     }
 }
