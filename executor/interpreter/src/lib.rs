@@ -13,6 +13,7 @@
 
 mod arguments;
 mod batch;
+mod buffer;
 mod clock;
 mod entry;
 mod exception;

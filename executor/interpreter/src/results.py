@@ -10,7 +10,6 @@ import sys
 from collections import ChainMap
 from copyreg import dispatch_table
 from io import BytesIO
-from os import pwrite
 from pickle import PickleBuffer, Pickler, dumps
 from typing import Any
 
@@ -161,18 +160,3 @@ def dump_by_value(pickler: Any, value: Any) -> tuple[bytes, list[memoryview]]:
     file = BytesIO()
     pickler(file, PROTOCOL, buffer_callback=outside).dump(value)
     return file.getvalue(), outside.views
-
-
-def write(descriptor: int, views: list[memoryview], alignment: int) -> list[int]:
-    """Write buffers to a file, each at the next multiple of `alignment`; return lengths."""
-    at = 0
-    lengths = []
-    for view in views:
-        at += -at % alignment
-        left = view
-        while left.nbytes:
-            written = pwrite(descriptor, left, at)
-            left = left[written:]
-            at += written
-        lengths.append(view.nbytes)
-    return lengths

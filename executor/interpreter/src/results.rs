@@ -1,14 +1,16 @@
 //! Results: a pickle, and its large buffers in a file.
 
 use std::io::Error;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use clutch_shared_memory::Piece;
 use clutch_worker_link::{BUFFER_ALIGNMENT, Phase};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 
+use crate::buffer::Content;
 use crate::clock::now;
 use crate::exception::SOURCE_FILE;
 use crate::failure::Failure;
@@ -23,7 +25,6 @@ const PLAIN_VALUES: usize = 16;
 pub(crate) struct Results {
     dump: Py<PyAny>,
     dump_by_value: Py<PyAny>,
-    write: Py<PyAny>,
     /// Subclass of cloudpickle's pickler, when there is one.
     cloud_pickler: Option<Py<PyAny>>,
 }
@@ -56,15 +57,8 @@ impl Results {
         Ok(Self {
             dump: named("dump")?,
             dump_by_value: named("dump_by_value")?,
-            write: named("write")?,
             cloud_pickler: cloud_pickler.map(Bound::unbind),
         })
-    }
-
-    fn write(&self, views: &Bound<'_, PyList>, file: OwnedFd) -> PyResult<Buffers> {
-        let write = self.write.bind(views.py());
-        let lengths = write.call1((file.as_raw_fd(), views, BUFFER_ALIGNMENT))?;
-        Ok(Buffers { lengths: lengths.extract()?, file })
     }
 }
 
@@ -84,7 +78,7 @@ pub(crate) fn dump<'py>(
     if views.is_empty() {
         return Ok(Pickled { pickle, buffers: None });
     }
-    let buffers = store(tools, &views, directory)
+    let buffers = store(&views, directory)
         .map_err(|error| no_room(results.py(), &views, directory, &error))?;
     Ok(Pickled { pickle, buffers: Some(buffers) })
 }
@@ -133,18 +127,37 @@ fn dump_with_views<'py>(
     }
 }
 
-fn store(tools: &Toolbox, views: &Bound<'_, PyList>, directory: &str) -> PyResult<Buffers> {
-    if !directory.is_empty() {
+fn store(views: &Bound<'_, PyList>, directory: &str) -> PyResult<Buffers> {
+    let contents = views.iter().map(|view| Content::of(&view)).collect::<PyResult<Vec<_>>>()?;
+    let mut end = 0_u64;
+    let place = |content| {
+        let offset = end.next_multiple_of(BUFFER_ALIGNMENT);
+        let piece = Piece { offset, content };
+        end = offset + content.len() as u64;
+        piece
+    };
+    let pieces = contents.iter().map(Content::bytes).map(place).collect::<Vec<_>>();
+    let lengths = pieces.iter().map(|piece| piece.content.len() as u64).collect();
+    let written = views.py().detach(|| {
+        if directory.is_empty() {
+            return in_memory(&pieces, end);
+        }
         let file = unlinked_file(Path::new(directory))?;
-        return tools.results.write(views, file);
-    }
+        clutch_shared_memory::fill(file.as_fd(), &pieces, 0..end)?;
+        Ok(file)
+    });
+    Ok(Buffers { file: written?, lengths })
+}
+
+fn in_memory(pieces: &[Piece<'_>], bytes: u64) -> Result<OwnedFd, Error> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = rustix::fs::memfd_create("clutch-result", flags).map_err(Error::from)?;
-    let buffers = tools.results.write(views, file)?;
-    // Whoever maps it can rely on it from now on.
-    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&buffers.file, seals).map_err(Error::from)?;
-    Ok(buffers)
+    let file = rustix::fs::memfd_create("clutch-result", flags)?;
+    rustix::fs::ftruncate(&file, bytes)?;
+    // Whoever maps it can rely on its length from now on, as we do.
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
+    clutch_shared_memory::fill(file.as_fd(), pieces, 0..bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(file)
 }
 
 /// A file that vanishes with its last user.

@@ -52,6 +52,8 @@ fn in_memory(bytes: u64) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = rustix::fs::memfd_create("clutch-blob", flags)?;
     rustix::fs::ftruncate(&file, bytes)?;
+    // Whoever fills it may do so through a map, which only a shorter file breaks.
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)?;
     Ok(file)
 }
 

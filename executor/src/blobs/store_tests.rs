@@ -73,8 +73,17 @@ async fn a_writable_blob_keeps_its_length_only() {
 }
 
 #[tokio::test]
-async fn a_blob_whose_length_was_changed_is_refused() {
+async fn the_length_of_memory_cannot_change_while_it_is_filled() {
     let (_folder, store) = store(1, 0);
+    let filling = store.allocate(3, false).await.unwrap();
+    let file = File::from(filling.descriptor().try_clone_to_owned().unwrap());
+    assert!(file.set_len(7).is_err());
+    assert!(file.set_len(1).is_err());
+}
+
+#[tokio::test]
+async fn a_file_whose_length_was_changed_is_refused() {
+    let (_folder, store) = store(0, 1);
     let filling = store.allocate(3, false).await.unwrap();
     File::from(filling.descriptor().try_clone_to_owned().unwrap()).set_len(7).unwrap();
     let failure = filling.commit(None).unwrap_err();

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use clutch_protocol::CHUNK_BYTES;
 use clutch_protocol::v1::{self, blob_state::State as Fate, client_frame::Body};
+use clutch_shared_memory::{HUGE_BYTES, Piece};
 
 use crate::data_line::DataLine;
 use crate::session::{BlobError, Lost, Shared};
@@ -16,7 +17,7 @@ const MAX_WAITING: usize = 8;
 
 /// Content from which on a second thread copies too: new pages cost the kernel
 /// as much as the copy.
-const SPLIT_BYTES: usize = 32 << 20;
+const SPLIT_BYTES: u64 = 32 << 20;
 
 /// Writes the content into shared memory of the agent.
 pub(crate) fn fill(
@@ -25,30 +26,23 @@ pub(crate) fn fill(
     content: &[u8],
     writable: bool,
 ) -> Result<(), BlobError> {
-    let file = line.allocate(blob_id, content.len() as u64, writable)?;
-    if content.len() < SPLIT_BYTES {
-        write(&file, content, 0)?;
+    let bytes = content.len() as u64;
+    let file = line.allocate(blob_id, bytes, writable)?;
+    let pieces = [Piece { offset: 0, content }];
+    let write = |range| clutch_shared_memory::fill(file.as_fd(), &pieces, range);
+    if bytes < SPLIT_BYTES {
+        write(0..bytes)?;
     } else {
-        // On a page's border, so that no page is written by both.
-        let middle = (content.len() / 2) & !0xfff;
-        let (first, second) = content.split_at(middle);
+        // Where a page ends, so that none is written by both.
+        let middle = (bytes / 2).next_multiple_of(HUGE_BYTES);
         std::thread::scope(|scope| {
-            let other = scope.spawn(|| write(&file, second, middle as u64));
-            write(&file, first, 0)?;
+            let other = scope.spawn(|| write(middle..bytes));
+            write(0..middle)?;
             other.join().unwrap_or_else(|_| Err(io::Error::other("the copying thread failed")))
         })?;
     }
     drop(file);
     Ok(line.commit(blob_id)?)
-}
-
-fn write(file: impl AsFd, mut content: &[u8], mut offset: u64) -> io::Result<()> {
-    while !content.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(&file, content, offset))?;
-        content = &content[written..];
-        offset += written as u64;
-    }
-    Ok(())
 }
 
 /// Offers the content by its digest, and sends it when the agent misses it.
