@@ -7,6 +7,7 @@
 //! subcommand of the same binary becomes when it turns into a zygote.
 
 pub mod agent;
+pub mod blobs;
 pub mod cli;
 pub mod clock;
 pub mod exit_code;
@@ -16,7 +17,6 @@ pub mod identifiers;
 pub mod scheduler;
 pub mod settings;
 
-mod blobs;
 mod dispatch;
 mod error_chain;
 mod machine;

@@ -5,43 +5,47 @@ use std::collections::{BTreeMap, HashMap};
 use crate::failure::{Failure, Kind};
 
 /// Name of a blob's content: its BLAKE3 digest.
-pub(crate) type Digest = [u8; 32];
+pub type Digest = [u8; 32];
 
 /// Room is given in pages, because the kernel does.
 const PAGE_BYTES: u64 = 4096;
 
 /// Where a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
+    /// In a memfd.
     Memory,
+    /// In an unlinked file.
     Disk,
 }
 
 /// The bounds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    pub(super) memory_bytes: u64,
-    pub(super) spill_bytes: u64,
+pub struct Limits {
+    /// Bytes in shared memory.
+    pub memory_bytes: u64,
+    /// Bytes on disk.
+    pub spill_bytes: u64,
     /// Most blobs: each costs a descriptor.
-    pub(super) blobs: usize,
+    pub blobs: usize,
 }
 
 /// What is in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Bytes in shared memory.
-    pub(crate) memory_bytes: u64,
+    pub memory_bytes: u64,
     /// Bytes on disk.
-    pub(crate) spilled_bytes: u64,
+    pub spilled_bytes: u64,
     /// All blobs.
-    pub(crate) blobs: usize,
+    pub blobs: usize,
     /// Those that nobody uses and that are kept for whoever names their content.
-    pub(crate) cached: usize,
+    pub cached: usize,
 }
 
 /// The books.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub struct Ledger {
     memory: Room,
     disk: Room,
     /// Most blobs.
@@ -98,15 +102,18 @@ enum State {
 
 /// Room for a blob, pinned once.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Granted {
-    pub(super) blob: u64,
-    pub(super) place: Place,
+pub struct Granted {
+    /// Its number; never used again.
+    pub blob: u64,
+    /// Where it is.
+    pub place: Place,
     /// Unused blobs that have to go for it.
-    pub(super) evicted: Vec<u64>,
+    pub evicted: Vec<u64>,
 }
 
 impl Ledger {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// Empty books.
+    pub fn new(limits: Limits) -> Self {
         Self {
             memory: Room::new(limits.memory_bytes),
             disk: Room::new(limits.spill_bytes),
@@ -118,7 +125,8 @@ impl Ledger {
         }
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    /// What is in use.
+    pub fn usage(&self) -> Usage {
         Usage {
             memory_bytes: self.memory.used,
             spilled_bytes: self.disk.used,
@@ -129,13 +137,14 @@ impl Ledger {
 
     /// Whether a blob would get room as things are: in memory, unless it would
     /// not fit there at the best of times.
-    pub(super) fn has_room(&self, bytes: u64) -> bool {
+    pub fn has_room(&self, bytes: u64) -> bool {
         let Some(rounded) = pages(bytes) else { return false };
         let room = if rounded <= self.memory.limit { &self.memory } else { &self.disk };
         rounded <= room.left()
     }
 
-    pub(super) fn is_in_memory(&self, blob: u64) -> bool {
+    /// Whether a blob that is there is in memory.
+    pub fn is_in_memory(&self, blob: u64) -> bool {
         self.entries.get(&blob).is_some_and(|entry| entry.place == Place::Memory)
     }
 
@@ -144,7 +153,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Kind::QuotaExceeded`] with every bound that is in the way.
-    pub(super) fn grant(&mut self, bytes: u64) -> Result<Granted, Failure> {
+    pub fn grant(&mut self, bytes: u64) -> Result<Granted, Failure> {
         let rounded = pages(bytes).ok_or_else(|| self.refusal(bytes))?;
         let mut evicted = self.make_countable()?;
         let place = if rounded <= self.memory.left() {
@@ -164,12 +173,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Kind::QuotaExceeded`] with the bounds that are in the way.
-    pub(super) fn book(
-        &mut self,
-        bytes: u64,
-        place: Place,
-        may_pass: bool,
-    ) -> Result<Granted, Failure> {
+    pub fn book(&mut self, bytes: u64, place: Place, may_pass: bool) -> Result<Granted, Failure> {
         let rounded = pages(bytes).ok_or_else(|| self.refusal(bytes))?;
         let mut evicted = self.make_countable()?;
         let excused = may_pass && place == Place::Memory && self.disk.limit > 0;
@@ -182,13 +186,13 @@ impl Ledger {
 
     /// True when results are to go to disk: memory has no room left, even if
     /// what is unused makes way.
-    pub(super) const fn spills(&self) -> bool {
+    pub const fn spills(&self) -> bool {
         self.memory.left() == 0 && self.disk.limit > 0
     }
 
     /// Names the content of a blob; from now on it outlives its users. False
     /// when another blob has that name already.
-    pub(super) fn name(&mut self, blob: u64, digest: Digest) -> bool {
+    pub fn name(&mut self, blob: u64, digest: Digest) -> bool {
         let Some(entry) = self.entries.get_mut(&blob) else { return false };
         if self.named.contains_key(&digest) {
             return false;
@@ -199,7 +203,7 @@ impl Ledger {
     }
 
     /// Pins the blob with that content, if there is one.
-    pub(super) fn find(&mut self, digest: &Digest) -> Option<u64> {
+    pub fn find(&mut self, digest: &Digest) -> Option<u64> {
         let blob = *self.named.get(digest)?;
         let entry = self.entries.get_mut(&blob)?;
         match &mut entry.state {
@@ -218,7 +222,7 @@ impl Ledger {
     }
 
     /// Takes one pin back; true when the blob is gone with it.
-    pub(super) fn unpin(&mut self, blob: u64) -> bool {
+    pub fn unpin(&mut self, blob: u64) -> bool {
         let Some(entry) = self.entries.get_mut(&blob) else { return false };
         match &mut entry.state {
             State::Pinned(pins) if *pins > 1 => {

@@ -9,7 +9,7 @@ mod blob;
 mod buffers;
 mod filling;
 mod held;
-mod ledger;
+pub mod ledger;
 mod space;
 mod store;
 
