@@ -17,6 +17,9 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// Encoded bytes that one gRPC message may have, in either direction.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
+/// Where the buffers of a result begin in its blob: at multiples of this.
+pub const BUFFER_ALIGNMENT: u64 = 64;
+
 // A full chunk and its framing must fit, with room for small frames beside it.
 const _: () = assert!(CHUNK_BYTES * 2 <= MAX_MESSAGE_BYTES);
 

@@ -10,6 +10,9 @@ use crate::identifiers::Pid;
 use crate::pool::{BatchOutcome, Output, OutputStream, Timings, Usage, Value};
 use crate::session::{Offered, SessionBlobs};
 
+// A worker's file becomes a result's blob as it is.
+const _: () = assert!(clutch_worker_link::BUFFER_ALIGNMENT == clutch_protocol::BUFFER_ALIGNMENT);
+
 /// The frames of one outcome: itself, then the rest of its payload. The
 /// payload goes on with the buffers that come back, if there are any: those
 /// that the driver cannot fetch by a data line.

@@ -5,17 +5,14 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use clutch_protocol::v1;
 
 use crate::courier::Couriers;
 use crate::row::Rows;
-
-/// How long endings wait for whoever awaited some a moment ago, before a courier
-/// takes them: joblib is about to ask for the next one.
-pub(crate) const GRACE: Duration = Duration::from_millis(1);
+use crate::runtime::GRACE;
 
 /// A batch to run.
 #[derive(Debug, Default)]

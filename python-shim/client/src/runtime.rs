@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 /// How long the runtime may rest after a waiting thread left: joblib is about
 /// to come back. Then the runtime's own thread takes over.
-const GRACE: Duration = Duration::from_millis(1);
+pub(crate) const GRACE: Duration = Duration::from_millis(1);
 
 /// How long a thread waits at most before it is let go, to look after other
 /// things, such as signals.

@@ -1,4 +1,5 @@
 //! Python's buffer protocol, which the stable interface of `CPython` 3.10 lacks.
+//! The interpreter host is built with this file too.
 //!
 //! The functions are in every `CPython` since 3.0, and the structure is since
 //! 3.3 what 3.11 declared stable (its issue 45459).

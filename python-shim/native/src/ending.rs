@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use clutch_client::{Buffers, Ended, Ending, Outcome, Value};
+use clutch_protocol::BUFFER_ALIGNMENT;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyTuple};
 
@@ -11,9 +12,6 @@ use crate::errors;
 use crate::mapping::Mapping;
 use crate::row::seconds;
 use crate::session::Conversation;
-
-/// Where buffers begin in a result's file: at multiples of this.
-const BUFFER_ALIGNMENT: u64 = 64;
 
 /// All the endings, in order.
 pub(crate) fn to_python<'py>(

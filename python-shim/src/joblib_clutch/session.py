@@ -182,25 +182,7 @@ class SessionBlobs:
         self._session = session
 
     def put(self, buffer: Buffer, *, writable: bool = False) -> int:
-        """Copy a buffer out.
-
-        Parameters
-        ----------
-        buffer : contiguous buffer
-            At least one byte. Not used after the return.
-        writable : bool
-            Whether workers may write to the blob.
-
-        Returns
-        -------
-        int
-            The blob's name; never reused.
-
-        Raises
-        ------
-        ClutchError
-            The agent has no room, or is lost.
-        """
+        """Copy a buffer out; see `BlobSink.put`."""
         try:
             return self._session.native.put(buffer, writable)
         except _native.BlobRefusedError as error:
@@ -222,30 +204,11 @@ class SessionBlobs:
         )
 
     def release(self, blob_ids: list[int]) -> None:
-        """Let go of blobs that nothing uses any more. Never raises.
-
-        Parameters
-        ----------
-        blob_ids : list of int
-            The blobs.
-        """
+        """Let go of blobs; see `BlobSink.release`."""
         self._session.native.release(blob_ids)
 
     def sees(self, path: str, device: int, inode: int, size: int) -> bool:
-        """Tell whether workers open the same file by that path.
-
-        Parameters
-        ----------
-        path : str
-            Absolute path.
-        device, inode, size : int
-            What tells the file from another; bytes for the size.
-
-        Returns
-        -------
-        bool
-            False also when that cannot be known.
-        """
+        """Tell whether workers open the same file; see `BlobSink.sees`."""
         return self._session.native.sees(path, device, inode, size)
 
 
