@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import processes
-from support.agents import Agent
+from support.agents import Agent, blobs_in_use
 from support.conversations import Conversation, blobs, joined
 from support.pickles import Reference, batch, plain_batch, with_references
 from support.waiting import until
@@ -22,25 +22,6 @@ def agent():
     """Return an agent that only this module uses, so that its books are ours."""
     with Agent("--slots", "2", warm=("numpy", "cloudpickle", "joblib")) as agent:
         yield agent
-
-
-@pytest.fixture
-def conversation(agent):
-    """Return a session; afterwards the agent must have nothing of it."""
-    with Conversation(agent.address) as conversation:
-        yield conversation
-    until(agent.status, lambda status: not status.sessions and not in_use(status))
-
-
-@pytest.fixture
-def line(conversation):
-    """Return a data line of the session."""
-    with joined(conversation) as line:
-        yield line
-
-
-def in_use(status):
-    return status.blobs.count - status.blobs.cached
 
 
 def use(blob_id, access=blobs.BLOB_ACCESS_READ):
@@ -180,7 +161,7 @@ def test_a_worker_that_dies_takes_no_blob_with_it(agent, conversation, line):
     conversation.submit(2, batch(np.sum, array(), arrays=1), buffers=[use(1)])
     assert result(conversation) == ARRAY.sum()
     release(conversation, 1)
-    until(agent.status, lambda status: in_use(status) == 0)
+    until(agent.status, lambda status: blobs_in_use(status) == 0)
 
 
 def test_an_uploaded_array_is_as_good(conversation):

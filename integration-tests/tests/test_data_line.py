@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from support.agents import Agent
+from support.agents import Agent, blobs_in_use
 from support.conversations import READ, Conversation, DataLine, blobs, joined
 from support.waiting import until
 
@@ -17,25 +17,6 @@ def agent():
     """Return an agent that only this module uses, so that its books are ours."""
     with Agent("--slots", "1") as agent:
         yield agent
-
-
-@pytest.fixture
-def conversation(agent):
-    """Return a session; afterwards the agent must have nothing of it."""
-    with Conversation(agent.address) as conversation:
-        yield conversation
-    until(agent.status, lambda status: not status.sessions and not in_use(status))
-
-
-@pytest.fixture
-def line(conversation):
-    """Return a data line of the session."""
-    with joined(conversation) as line:
-        yield line
-
-
-def in_use(status):
-    return status.blobs.count - status.blobs.cached
 
 
 # Allocating, filling and committing.
@@ -122,7 +103,7 @@ def test_a_line_ends_with_its_session_and_so_do_its_blobs(agent):
     with line:
         assert line.closed()
     os.close(descriptor)
-    until(agent.status, lambda status: in_use(status) == 0)
+    until(agent.status, lambda status: blobs_in_use(status) == 0)
 
 
 def test_blobs_survive_the_end_of_the_line_that_brought_them(agent, conversation):
@@ -276,4 +257,4 @@ def test_a_driver_that_breaks_a_rule_about_blobs_is_told_which(agent, say, rule)
             assert rule in str(error)
         else:
             assert rule in conversation.ending()
-    until(agent.status, lambda status: not status.sessions and not in_use(status))
+    until(agent.status, lambda status: not status.sessions and not blobs_in_use(status))

@@ -3,8 +3,6 @@
 import platform
 import sys
 
-import cloudpickle
-import joblib
 import pytest
 import tasks
 from clutch_wire.clutch.v1 import executor_pb2 as wire
@@ -14,6 +12,7 @@ from joblib import Parallel, delayed
 from support import processes
 from support.agents import Agent
 from support.channels import open_channel
+from support.conversations import open_request
 from support.drivers import run_script
 from support.environments import ROOT, VERSIONS, python_of
 
@@ -48,17 +47,8 @@ SMOKE = """
 
 def ask(agent, **fields):
     """Send a handshake of our own making."""
-    request = wire.OpenSessionRequest(
-        protocol=wire.ProtocolVersion(major=1),
-        client_version="9.8.7",
-        environment=wire.Environment(
-            python_version=OWN,
-            implementation="cpython",
-            cloudpickle_version=cloudpickle.__version__,
-            joblib_version=joblib.__version__,
-        ),
-    )
-    request.MergeFrom(wire.OpenSessionRequest(**fields))
+    request = open_request("a stranger")
+    request.MergeFrom(wire.OpenSessionRequest(client_version="9.8.7", **fields))
     with open_channel(agent.address) as channel:
         return ExecutorStub(channel).OpenSession(request, timeout=20)
 

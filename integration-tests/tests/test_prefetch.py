@@ -5,13 +5,10 @@ Spoken to a real agent message by message: joblib hides which batch waits where.
 
 import contextlib
 import pickle
-import platform
 import queue
 import sys
 from pathlib import Path
 
-import cloudpickle
-import joblib
 import tasks
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from clutch_wire.clutch.v1 import failure_pb2
@@ -19,6 +16,7 @@ from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 from support import processes
 from support.agents import Agent
 from support.channels import open_channel
+from support.conversations import open_request
 from support.waiting import until
 
 # Enough of them for the agent to know that a call is short.
@@ -33,7 +31,7 @@ class Conversation:
         self._frames = queue.SimpleQueue()
         self._batches = 0
         self._ended = {}
-        opened = stub.OpenSession(_open_request(), timeout=60).opened
+        opened = stub.OpenSession(open_request("prefetch"), timeout=60).opened
         setup = pickle.dumps({"sys_path": sys.path})
         self._frames.put((opened.session_id, []))
         self._replies = stub.Attach(self._envelopes())
@@ -97,19 +95,6 @@ class Conversation:
         while (envelope := self._frames.get()) is not None:
             session, frames = envelope
             yield wire.ClientEnvelope(session_id=session, frames=frames)
-
-
-def _open_request():
-    return wire.OpenSessionRequest(
-        protocol=wire.ProtocolVersion(major=1),
-        environment=wire.Environment(
-            python_version=platform.python_version(),
-            implementation=sys.implementation.name,
-            cloudpickle_version=cloudpickle.__version__,
-            joblib_version=joblib.__version__,
-        ),
-        name="prefetch",
-    )
 
 
 @contextlib.contextmanager

@@ -1,34 +1,18 @@
 """A driver that does not keep to the conversation costs itself, and nobody else."""
 
-import platform
-import sys
 import threading
 
-import cloudpickle
-import joblib
 import tasks
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 from joblib import Parallel, delayed
 from support.agents import Agent
 from support.channels import open_channel
+from support.conversations import open_request
 from support.waiting import until
 
 BATCHES_IN_ENVELOPE = 2_000
 ENVELOPES = 200
-
-
-def open_request():
-    return wire.OpenSessionRequest(
-        protocol=wire.ProtocolVersion(major=1),
-        environment=wire.Environment(
-            python_version=platform.python_version(),
-            implementation=sys.implementation.name,
-            cloudpickle_version=cloudpickle.__version__,
-            joblib_version=joblib.__version__,
-        ),
-        name="rude",
-    )
 
 
 def submit(batch_id):
@@ -58,7 +42,7 @@ def test_a_driver_that_takes_no_outcomes_loses_its_session_and_no_slot():
         open_channel(agent.address) as channel,
     ):
         stub = ExecutorStub(channel)
-        session_id = stub.OpenSession(open_request(), timeout=60).opened.session_id
+        session_id = stub.OpenSession(open_request("rude"), timeout=60).opened.session_id
         stream = stub.Attach(conversation(session_id, leave))
         try:
             until(agent.stderr, lambda text: "does not take its outcomes" in text)

@@ -161,6 +161,11 @@ class Agent:
                 self._lines.append(line)
 
 
+def blobs_in_use(status: wire.GetStatusResponse) -> int:
+    """Return how many blobs some session or batch has; others are kept in case."""
+    return status.blobs.count - status.blobs.cached
+
+
 def forget(address: str) -> None:
     """End this process's sessions on an agent."""
     registry = connections._registry

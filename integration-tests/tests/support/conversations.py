@@ -24,6 +24,20 @@ READ = blobs.BLOB_ACCESS_READ
 _SECONDS = 30
 
 
+def open_request(name: str) -> wire.OpenSessionRequest:
+    """Make what a driver with our environment says first."""
+    return wire.OpenSessionRequest(
+        protocol=wire.ProtocolVersion(major=1),
+        environment=wire.Environment(
+            python_version=platform.python_version(),
+            implementation=sys.implementation.name,
+            cloudpickle_version=cloudpickle.__version__,
+            joblib_version=joblib.__version__,
+        ),
+        name=name,
+    )
+
+
 class Conversation:
     """One session with an agent. Use it in a ``with`` block.
 
@@ -39,17 +53,7 @@ class Conversation:
         self._stub = ExecutorStub(self._channel)
         self._said: queue.SimpleQueue[wire.ClientEnvelope | None] = queue.SimpleQueue()
         self._heard: queue.SimpleQueue[wire.AgentFrame | Exception | None] = queue.SimpleQueue()
-        request = wire.OpenSessionRequest(
-            protocol=wire.ProtocolVersion(major=1, minor=0),
-            environment=wire.Environment(
-                python_version=platform.python_version(),
-                implementation=sys.implementation.name,
-                cloudpickle_version=cloudpickle.__version__,
-                joblib_version=joblib.__version__,
-            ),
-            name="by hand",
-        )
-        self.id = self._stub.OpenSession(request, timeout=60).opened.session_id
+        self.id = self._stub.OpenSession(open_request("by hand"), timeout=60).opened.session_id
         self._said.put(wire.ClientEnvelope(session_id=self.id))
         self._stream = self._stub.Attach(iter(self._said.get, None))
         self._reader = threading.Thread(target=self._listen)
