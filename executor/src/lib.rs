@@ -14,6 +14,7 @@ pub mod exit_code;
 pub mod failure;
 pub mod host;
 pub mod identifiers;
+pub mod limits;
 pub mod scheduler;
 pub mod settings;
 

@@ -60,6 +60,10 @@ fn failure() -> v1::Failure {
             text: "no".to_owned(),
             traceback: "Traceback (most recent call last):".to_owned(),
         }),
+        attempt: 3,
+        breach: Some(v1::Breach { limit: 1 << 29, peak: 1 << 30 }),
+        wall_nanoseconds: 1_500_000_000,
+        cpu_nanoseconds: 700_000_000,
     }
 }
 
@@ -123,6 +127,14 @@ fn client_envelope() -> Outcome {
             variables: [("OMP_NUM_THREADS".to_owned(), "2".to_owned())].into(),
             workers: 4,
             setup: Bytes::from_static(b"\x80\x05}."),
+            limits: Some(v1::Limits {
+                memory_bytes: 1 << 29,
+                cpus: 0.5,
+                processes: 64,
+                open_files: 256,
+                scratch_bytes: 1 << 20,
+                soft_memory: true,
+            }),
         }),
         client_frame::Body::OpenCall(v1::OpenCall {
             call_id: 2,
@@ -130,6 +142,8 @@ fn client_envelope() -> Outcome {
             max_running: 3,
             nesting_level: 1,
             task_timeout_seconds: 1.5,
+            task_cpu_seconds: 2.5,
+            retries: Some(0),
         }),
         client_frame::Body::SubmitBatch(v1::SubmitBatch {
             batch_id: 1 << 40,
@@ -178,12 +192,20 @@ fn agent_envelope() -> Outcome {
         }),
         usage: Some(v1::Usage { user_nanoseconds: 7, system_nanoseconds: 8, peak_memory_bytes: 9 }),
         worker_pid: 4242,
+        earlier_attempts: vec![v1::Attempt {
+            kind: v1::FailureKind::WorkerKilled.into(),
+            message: "worker 4241 was killed".to_owned(),
+            worker_pid: 4241,
+            ended_at: 2,
+        }],
+        notes: vec![v1::Note { kind: v1::NoteKind::ChildrenKilled.into(), count: 2 }],
     };
     let value = v1::Value {
         payload: Bytes::from_static(b"begin"),
         payload_bytes: 9,
         buffer_bytes: vec![100, 1 << 33],
         blob_id: 1 << 63,
+        saved_bytes: vec![3, 4],
     };
     let bodies = [
         agent_frame::Body::BatchEnded(ended(batch_ended::Outcome::Value(value))),
@@ -279,6 +301,14 @@ fn get_status() -> Outcome {
                 batches: 12,
             }],
             draining: true,
+            enforcement: Some(v1::Enforcement {
+                memory: v1::Mechanism::CgroupV1.into(),
+                cpus: v1::Mechanism::Affinity.into(),
+                processes: v1::Mechanism::CgroupV1.into(),
+                kill: v1::Mechanism::CgroupV2.into(),
+                cannot: vec!["a promise".to_owned()],
+                memory_ceiling_bytes: 1 << 34,
+            }),
             blobs: Some(v1::BlobStatus {
                 count: 5,
                 cached: 2,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::lifeline::Lifeline;
 use crate::exit_code::Ending;
+use crate::limits::Enforcer;
 use crate::pool::{EnvironmentError, PythonEnvironment, ZygoteOptions, probe};
 use crate::service::{BoundListener, ListenError, bind};
 use crate::settings::{PoolOptions, Settings};
@@ -14,6 +15,7 @@ pub(super) struct Built {
     pub(super) environments: Vec<PythonEnvironment>,
     pub(super) zygote: ZygoteOptions,
     pub(super) listener: BoundListener,
+    pub(super) enforcer: Enforcer,
     /// `None`: the agent outlives its parent.
     pub(super) lifeline: Option<Lifeline>,
 }
@@ -53,7 +55,8 @@ pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
     let binary = std::env::current_exe().map_err(BuildError::NoBinary)?;
     let zygote = zygote_options(&settings.pool, binary)?;
     let listener = bind(&settings.address).map_err(BuildError::Listen)?;
-    Ok(Built { settings, environments, zygote, listener, lifeline })
+    let enforcer = Enforcer::probe(&settings.limits);
+    Ok(Built { settings, environments, zygote, listener, enforcer, lifeline })
 }
 
 fn zygote_options(pool: &PoolOptions, binary: PathBuf) -> Result<ZygoteOptions, BuildError> {

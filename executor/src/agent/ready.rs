@@ -15,6 +15,7 @@ pub(super) fn tell(built: &Built) -> io::Result<()> {
             "version": environment.python_version,
         })
     });
+    let limits = built.enforcer.enforcement();
     let line = json!({
         "event": "ready",
         "address": built.listener.address,
@@ -23,6 +24,13 @@ pub(super) fn tell(built: &Built) -> io::Result<()> {
         "protocol": format!("{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}"),
         "version": env!("CARGO_PKG_VERSION"),
         "environments": environments.collect::<Vec<_>>(),
+        "limits": {
+            "memory": limits.memory.name(),
+            "cpus": limits.cpus.name(),
+            "processes": limits.processes.name(),
+            "kill": limits.kill.name(),
+            "cannot": limits.cannot,
+        },
     });
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;

@@ -41,6 +41,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         zygotes: zygotes.clone(),
         reaper,
         blobs: blobs.clone(),
+        enforcer: built.enforcer.clone(),
     });
     let served = built.environments.iter().cloned().zip(zygotes).collect();
     let service = ExecutorService {
@@ -49,6 +50,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         identity: identity(&built),
         options: built.settings.session,
         blobs,
+        enforcement: built.enforcer.enforcement().clone(),
     };
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks

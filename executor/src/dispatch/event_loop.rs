@@ -15,6 +15,7 @@ use crate::blobs::Store;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::SessionId;
+use crate::limits::Enforcer;
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
 use crate::session::{Command, Quota, SessionBlobs, outbox};
@@ -41,6 +42,7 @@ pub(crate) struct DispatchOptions {
     pub(crate) zygotes: Vec<Zygote>,
     pub(crate) reaper: Reaper,
     pub(crate) blobs: Store,
+    pub(crate) enforcer: Enforcer,
 }
 
 /// The loop and its tables.

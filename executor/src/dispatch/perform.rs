@@ -10,7 +10,7 @@ use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, ProfileId, WorkerId};
 use crate::pool::{
-    Assignment, BatchOutcome, Order, Timings, Usage, WorkerSetup, WorkerStart, start_worker,
+    Assignment, BatchOutcome, Order, Saved, Timings, Usage, WorkerSetup, WorkerStart, start_worker,
 };
 use crate::scheduler::{Action, Event};
 
@@ -18,7 +18,16 @@ impl BatchOutcome {
     /// The outcome of a batch that reached no worker.
     pub(super) fn never_ran(batch: BatchId, queued_at: Monotonic, failure: Failure) -> Self {
         let timings = Timings { queued_at, ended_at: Monotonic::now(), ..Timings::default() };
-        Self { batch, result: Err(failure), timings, usage: Usage::default(), pid: None }
+        Self {
+            batch,
+            result: Err(failure),
+            timings,
+            usage: Usage::default(),
+            pid: None,
+            saved: Saved::default(),
+            notes: Vec::new(),
+            earlier: Vec::new(),
+        }
     }
 }
 
@@ -92,7 +101,9 @@ impl Dispatcher {
                 variables: profile.variables.clone(),
                 threads: (cores / at_once).max(1),
                 payload: profile.setup.clone(),
+                limits: profile.limits,
             },
+            enforcer: self.options.enforcer.clone(),
             options: pool.clone(),
             reaper: self.options.reaper.clone(),
             events: self.events.clone(),
@@ -123,6 +134,9 @@ impl Dispatcher {
             tasks: batch.tasks,
             nesting_level: call.nesting_level,
             task_timeout: call.task_timeout,
+            task_cpu: call.task_cpu,
+            attempt: 1,
+            first_task: 0,
             queued_at: batch.queued_at,
             claim: if prefetched { entry.offer() } else { 0 },
             payload,

@@ -1,5 +1,7 @@
 //! One failure with what is known about it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Kind;
@@ -21,6 +23,26 @@ pub struct Failure {
     pub stderr_tail: String,
     /// The Python exception.
     pub exception: Option<Box<RemoteException>>,
+    /// Which attempt at the batch this was, from 1; 0: it never reached a
+    /// worker.
+    pub attempt: u32,
+    /// The limit that was passed.
+    pub breach: Option<Breach>,
+    /// Wall time of the task that failed; `None`: none ran.
+    pub wall: Option<Duration>,
+    /// CPU time of the worker and what it started, since the batch began;
+    /// `None`: not known.
+    pub cpu: Option<Duration>,
+}
+
+/// A limit that was passed. Its unit follows from the kind of failure, see
+/// `failure.proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breach {
+    /// The limit in force.
+    pub limit: u64,
+    /// The most that was seen.
+    pub peak: u64,
 }
 
 /// A Python exception as a worker reported it.
@@ -47,6 +69,10 @@ impl Failure {
             exit_code: None,
             stderr_tail: String::new(),
             exception: None,
+            attempt: 0,
+            breach: None,
+            wall: None,
+            cpu: None,
         }
     }
 }

@@ -33,6 +33,18 @@ pub enum Kind {
     QuotaExceeded,
     /// A defect in Clutch itself.
     Internal,
+    /// Somebody killed the worker process from outside.
+    WorkerKilled,
+    /// Memory ran short, and the worker made way.
+    MemoryPressure,
+    /// A task passed its limit on CPU time.
+    CpuTimeLimit,
+    /// A worker had more processes than its limit for too long.
+    ProcessLimit,
+    /// A worker's scratch directory passed its limit.
+    ScratchLimit,
+    /// Several workers in a row died of the batch.
+    PoisonousBatch,
 }
 
 /// Whose fault it is.
@@ -50,7 +62,7 @@ pub enum Fault {
 
 impl Kind {
     /// Every member.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::TaskRaised,
         Self::TaskExited,
         Self::ArgumentUnreadable,
@@ -66,6 +78,12 @@ impl Kind {
         Self::InitializerFailed,
         Self::QuotaExceeded,
         Self::Internal,
+        Self::WorkerKilled,
+        Self::MemoryPressure,
+        Self::CpuTimeLimit,
+        Self::ProcessLimit,
+        Self::ScratchLimit,
+        Self::PoisonousBatch,
     ];
 
     /// Whose fault it is.
@@ -77,12 +95,20 @@ impl Kind {
             | Self::ResultUnpicklable
             | Self::WorkerCrashed
             | Self::TimeLimit
-            | Self::MemoryLimit => Fault::Task,
+            | Self::MemoryLimit
+            | Self::CpuTimeLimit
+            | Self::ProcessLimit
+            | Self::ScratchLimit
+            | Self::PoisonousBatch => Fault::Task,
             Self::EnvironmentMismatch
             | Self::ProtocolMismatch
             | Self::InitializerFailed
             | Self::QuotaExceeded => Fault::Driver,
-            Self::AgentDraining | Self::WorkerStartFailed | Self::Internal => Fault::Agent,
+            Self::AgentDraining
+            | Self::WorkerStartFailed
+            | Self::Internal
+            | Self::WorkerKilled
+            | Self::MemoryPressure => Fault::Agent,
             Self::Cancelled => Fault::Nobody,
         }
     }
@@ -96,12 +122,9 @@ impl Kind {
                 "make the modules that the task refers to importable in the agent's environment"
             }
             Self::ResultUnpicklable => "return something that pickle or cloudpickle can write",
-            Self::WorkerCrashed => {
-                "look at the stack in the standard error above; a SIGKILL from outside is often \
-                 the kernel short of memory"
-            }
+            Self::WorkerCrashed => "look at the stack in the standard error above",
             Self::TimeLimit => "raise task_timeout, or make the task smaller",
-            Self::MemoryLimit => "raise the memory limit, or give each task less data",
+            Self::MemoryLimit => "raise memory_limit, or give each task less data",
             Self::Cancelled => "nothing: the call was ended on request",
             Self::EnvironmentMismatch => {
                 "start the agent with --python PATH of an environment like the driver's"
@@ -112,6 +135,23 @@ impl Kind {
             Self::InitializerFailed => "read the remote traceback; the error is in initializer",
             Self::QuotaExceeded => "send less at once, or raise the named setting of the agent",
             Self::Internal => "please report this, with the agent's log",
+            Self::WorkerKilled => {
+                "find out who killed the process: an administrator, another program, the task \
+                 itself, or the kernel short of memory"
+            }
+            Self::MemoryPressure => {
+                "run fewer tasks at once, give each less data, or set memory_limit"
+            }
+            Self::CpuTimeLimit => "raise task_cpu_timeout, or make the task smaller",
+            Self::ProcessLimit => "raise process_limit, or start fewer processes and threads",
+            Self::ScratchLimit => "raise scratch_limit, or write less to TMPDIR",
+            Self::PoisonousBatch => "correct the named task; it ends its worker each time",
         }
+    }
+
+    /// True when neither the tasks nor a limit of theirs ended the attempt, so
+    /// that another one may go well.
+    pub const fn is_infrastructure(self) -> bool {
+        matches!(self, Self::WorkerKilled | Self::MemoryPressure)
     }
 }

@@ -4,5 +4,5 @@
 mod evidence;
 mod kind;
 
-pub use evidence::{Failure, RemoteException};
+pub use evidence::{Breach, Failure, RemoteException};
 pub use kind::{Fault, Kind};

@@ -18,7 +18,7 @@ pub(crate) use environment::{EnvironmentError, PythonEnvironment, probe};
 pub(crate) use progress::ProgressPage;
 pub(crate) use reaper::Reaper;
 pub(crate) use worker::{
-    Assignment, BatchOutcome, Order, Output, OutputStream, Timings, Usage, Value, WorkerEvent,
-    WorkerHandle, WorkerSetup, WorkerStart, start_worker,
+    Assignment, Attempt, BatchOutcome, Note, Order, Output, OutputStream, Saved, Timings, Usage,
+    Value, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart, start_worker,
 };
 pub(crate) use zygote::{Zygote, ZygoteOptions, ZygoteState};

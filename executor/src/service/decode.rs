@@ -9,6 +9,7 @@ use clutch_worker_link::Access;
 
 use crate::blobs::Digest;
 use crate::identifiers::{ProfileId, SessionId};
+use crate::limits::Limits;
 use crate::session::{BlobUses, CallSettings, Profile, Said};
 
 /// One thing that a driver says.
@@ -57,6 +58,7 @@ pub(super) fn spoken(session: SessionId, frame: v1::ClientFrame) -> Result<Spoke
                 variables: profile.variables.into_iter().collect(),
                 workers: Some(profile.workers).filter(|workers| *workers > 0),
                 setup: profile.setup,
+                limits: limits(profile.limits.unwrap_or_default())?,
             },
         },
         Body::OpenCall(call) => Said::OpenCall {
@@ -66,7 +68,9 @@ pub(super) fn spoken(session: SessionId, frame: v1::ClientFrame) -> Result<Spoke
                 profile: ProfileId { session, profile: call.profile_id },
                 max_running: Some(call.max_running).filter(|most| *most > 0),
                 nesting_level: call.nesting_level,
-                task_timeout: task_timeout(call.task_timeout_seconds)?,
+                task_timeout: seconds("task_timeout_seconds", call.task_timeout_seconds)?,
+                task_cpu: seconds("task_cpu_seconds", call.task_cpu_seconds)?,
+                retries: call.retries,
             },
         },
         Body::SubmitBatch(batch) => Said::Submit {
@@ -130,12 +134,29 @@ fn access(access: i32) -> Result<Access, DecodeError> {
     }
 }
 
-fn task_timeout(seconds: f64) -> Result<Option<Duration>, DecodeError> {
-    if seconds == 0.0 {
+/// 0: none.
+fn seconds(field: &'static str, value: f64) -> Result<Option<Duration>, DecodeError> {
+    if value == 0.0 {
         return Ok(None);
     }
-    let refused = DecodeError::Range { field: "task_timeout_seconds", value: seconds };
-    Duration::try_from_secs_f64(seconds).map(Some).map_err(|_| refused)
+    let refused = DecodeError::Range { field, value };
+    Duration::try_from_secs_f64(value).map(Some).map_err(|_| refused)
+}
+
+fn limits(limits: v1::Limits) -> Result<Limits, DecodeError> {
+    let count = |count: u64| Some(count).filter(|count| *count > 0);
+    let cpus = limits.cpus;
+    if !(cpus.is_finite() && cpus >= 0.0) {
+        return Err(DecodeError::Range { field: "cpus", value: cpus });
+    }
+    Ok(Limits {
+        memory_bytes: count(limits.memory_bytes),
+        cpus: Some(cpus).filter(|cpus| *cpus > 0.0),
+        processes: count(limits.processes.into()),
+        open_files: count(limits.open_files),
+        scratch_bytes: count(limits.scratch_bytes),
+        soft_memory: limits.soft_memory,
+    })
 }
 
 #[cfg(test)]
@@ -171,9 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn no_task_timeout_is_none_and_a_negative_one_is_refused() {
-        assert_eq!(task_timeout(0.0), Ok(None));
-        assert_eq!(task_timeout(1.5), Ok(Some(Duration::from_millis(1500))));
-        assert!(task_timeout(-1.0).is_err() && task_timeout(f64::NAN).is_err());
+    fn no_seconds_are_none_and_negative_ones_are_refused() {
+        let seconds = |value| seconds("task_timeout_seconds", value);
+        assert_eq!(seconds(0.0), Ok(None));
+        assert_eq!(seconds(1.5), Ok(Some(Duration::from_millis(1500))));
+        assert!(seconds(-1.0).is_err() && seconds(f64::NAN).is_err());
+    }
+
+    #[test]
+    fn no_limit_is_none_and_odd_cpus_are_refused() {
+        let cpus = |cpus| limits(v1::Limits { cpus, ..Default::default() });
+        assert_eq!(cpus(0.0), Ok(Limits::default()));
+        assert_eq!(cpus(0.5).unwrap().cpus, Some(0.5));
+        assert!(cpus(-1.0).is_err() && cpus(f64::NAN).is_err() && cpus(f64::INFINITY).is_err());
     }
 }

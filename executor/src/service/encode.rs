@@ -1,13 +1,16 @@
 //! From the rooms to the wire.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use clutch_protocol::CHUNK_BYTES;
 use clutch_protocol::v1::{self, agent_frame::Body, batch_ended, blob_state};
 
 use crate::blobs::Buffers;
-use crate::failure::{Failure, Fault, Kind};
+use crate::failure::{Breach, Failure, Fault, Kind};
 use crate::identifiers::Pid;
-use crate::pool::{BatchOutcome, Output, OutputStream, Timings, Usage, Value};
+use crate::limits::{Enforcement, Mechanism};
+use crate::pool::{Attempt, BatchOutcome, Note, Output, OutputStream, Timings, Usage, Value};
 use crate::session::{Offered, SessionBlobs};
 
 // A worker's file becomes a result's blob as it is.
@@ -47,6 +50,8 @@ pub(super) fn outcome(
         timings: Some(timings(outcome.timings)),
         usage: Some(usage(outcome.usage)),
         worker_pid: outcome.pid.map_or(0, |Pid(pid)| pid),
+        earlier_attempts: outcome.earlier.into_iter().map(attempt).collect(),
+        notes: outcome.notes.into_iter().map(note).collect(),
     };
     let parts = std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -119,8 +124,6 @@ fn timings(timings: Timings) -> v1::Timings {
 }
 
 fn usage(usage: Usage) -> v1::Usage {
-    let nanoseconds =
-        |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     v1::Usage {
         user_nanoseconds: nanoseconds(usage.user),
         system_nanoseconds: nanoseconds(usage.system),
@@ -144,7 +147,57 @@ pub(super) fn failure(failure: Failure) -> v1::Failure {
             text: exception.text,
             traceback: exception.traceback,
         }),
+        attempt: failure.attempt,
+        breach: failure.breach.map(|Breach { limit, peak }| v1::Breach { limit, peak }),
+        wall_nanoseconds: failure.wall.map_or(0, nanoseconds),
+        cpu_nanoseconds: failure.cpu.map_or(0, nanoseconds),
     }
+}
+
+/// How limits are enforced here.
+pub(super) fn enforcement(enforcement: &Enforcement) -> v1::Enforcement {
+    let mechanism = |mechanism: Mechanism| -> i32 {
+        match mechanism {
+            Mechanism::CgroupV2 => v1::Mechanism::CgroupV2,
+            Mechanism::CgroupV1 => v1::Mechanism::CgroupV1,
+            Mechanism::Sampling => v1::Mechanism::Sampling,
+            Mechanism::Affinity => v1::Mechanism::Affinity,
+        }
+        .into()
+    };
+    v1::Enforcement {
+        memory: mechanism(enforcement.memory),
+        cpus: mechanism(enforcement.cpus),
+        processes: mechanism(enforcement.processes),
+        kill: mechanism(enforcement.kill),
+        cannot: enforcement.cannot.clone(),
+        memory_ceiling_bytes: enforcement.memory_ceiling_bytes.unwrap_or(0),
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn attempt(attempt: Attempt) -> v1::Attempt {
+    v1::Attempt {
+        kind: kind(attempt.kind).into(),
+        message: attempt.message,
+        worker_pid: attempt.pid.map_or(0, |Pid(pid)| pid),
+        ended_at: attempt.ended_at.nanoseconds(),
+    }
+}
+
+fn note(note: Note) -> v1::Note {
+    let (kind, count) = match note {
+        Note::ChildrenKilled(count) => (v1::NoteKind::ChildrenKilled, count),
+        Note::ThreadsLeft(count) => (v1::NoteKind::ThreadsLeft, count),
+        Note::FilesLeft(count) => (v1::NoteKind::FilesLeft, count),
+        Note::ChildrenOutOfMemory(count) => (v1::NoteKind::ChildrenOutOfMemory, count),
+        Note::CpuThrottled(milliseconds) => (v1::NoteKind::CpuThrottled, milliseconds),
+        Note::StateChanged(count) => (v1::NoteKind::StateChanged, count),
+    };
+    v1::Note { kind: kind.into(), count }
 }
 
 /// The one table from the closed list to the wire.
@@ -165,6 +218,12 @@ pub(super) const fn kind(kind: Kind) -> v1::FailureKind {
         Kind::InitializerFailed => v1::FailureKind::InitializerFailed,
         Kind::QuotaExceeded => v1::FailureKind::QuotaExceeded,
         Kind::Internal => v1::FailureKind::Internal,
+        Kind::WorkerKilled => v1::FailureKind::WorkerKilled,
+        Kind::MemoryPressure => v1::FailureKind::MemoryPressure,
+        Kind::CpuTimeLimit => v1::FailureKind::CpuTimeLimit,
+        Kind::ProcessLimit => v1::FailureKind::ProcessLimit,
+        Kind::ScratchLimit => v1::FailureKind::ScratchLimit,
+        Kind::PoisonousBatch => v1::FailureKind::PoisonousBatch,
     }
 }
 

@@ -11,6 +11,7 @@ use super::environments::Environments;
 use crate::blobs::Store;
 use crate::dispatch::DispatchHandle;
 use crate::failure::{Failure, Kind};
+use crate::limits::Enforcement;
 use crate::settings::SessionOptions;
 
 /// What an agent says of itself.
@@ -28,6 +29,7 @@ pub(crate) struct ExecutorService {
     pub(crate) identity: AgentIdentity,
     pub(crate) options: SessionOptions,
     pub(crate) blobs: Store,
+    pub(crate) enforcement: Enforcement,
 }
 
 impl ExecutorService {
@@ -124,6 +126,7 @@ impl Executor for ExecutorService {
             workers: workers.collect(),
             draining: snapshot.draining,
             blobs: Some(self.blob_status()),
+            enforcement: Some(encode::enforcement(&self.enforcement)),
         }))
     }
 }

@@ -10,6 +10,7 @@ use crate::blobs::BatchBlobs;
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, CallId, ProfileId};
+use crate::limits::Limits;
 
 /// One request of a driver.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Profile {
     pub(crate) workers: Option<u32>,
     /// Pickled setup for the interpreter host.
     pub(crate) setup: Bytes,
+    /// What each worker may use, as it was asked for.
+    pub(crate) limits: Limits,
 }
 
 /// What holds for all batches of a call.
@@ -47,6 +50,11 @@ pub(crate) struct CallSettings {
     pub(crate) nesting_level: u32,
     /// Wall time that one task may take.
     pub(crate) task_timeout: Option<Duration>,
+    /// CPU time that one task may use.
+    pub(crate) task_cpu: Option<Duration>,
+    /// How often a batch may be run again, whatever ended it; `None`: as often as
+    /// infrastructure failures deserve.
+    pub(crate) retries: Option<u32>,
 }
 
 /// A whole batch.

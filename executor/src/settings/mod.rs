@@ -4,6 +4,7 @@
 //! second is passed on, and each room gets its own slice of it.
 
 mod error;
+mod limits;
 mod raw;
 mod resolved;
 

@@ -103,6 +103,60 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_SPILL_BYTES", value_name = "BYTES")]
     pub spill_bytes: Option<u64>,
 
+    /// Memory of a worker with all that it starts, in bytes: for sessions that ask for nothing, and
+    /// after a colon the most that a session may ask for. Default: no limit.
+    #[arg(long, env = "CLUTCH_MEMORY_LIMIT_BYTES", value_name = "DEFAULT[:MOST]")]
+    pub memory_limit_bytes: Option<String>,
+
+    /// CPUs of a worker, fractions included; as `memory-limit-bytes`. Default: no limit.
+    #[arg(long, env = "CLUTCH_CPUS_PER_TASK", value_name = "DEFAULT[:MOST]")]
+    pub cpus_per_task: Option<String>,
+
+    /// Wall time of a task, in seconds; as `memory-limit-bytes`. Default: no limit.
+    #[arg(long, env = "CLUTCH_TASK_TIMEOUT_SECONDS", value_name = "DEFAULT[:MOST]")]
+    pub task_timeout_seconds: Option<String>,
+
+    /// CPU time of a task over all its threads and processes, in seconds; as
+    /// `memory-limit-bytes`. Default: no limit.
+    #[arg(long, env = "CLUTCH_TASK_CPU_SECONDS", value_name = "DEFAULT[:MOST]")]
+    pub task_cpu_seconds: Option<String>,
+
+    /// Processes and threads of a worker; as `memory-limit-bytes`. Default: no limit.
+    #[arg(long, env = "CLUTCH_PROCESS_LIMIT", value_name = "DEFAULT[:MOST]")]
+    pub process_limit: Option<String>,
+
+    /// Open files of each process of a worker; as `memory-limit-bytes`. Default: the agent's own
+    /// limit.
+    #[arg(long, env = "CLUTCH_OPEN_FILES_LIMIT", value_name = "DEFAULT[:MOST]")]
+    pub open_files_limit: Option<String>,
+
+    /// Size of a worker's scratch directory in bytes; as `memory-limit-bytes`. Default: no limit,
+    /// and no such directory.
+    #[arg(long, env = "CLUTCH_SCRATCH_LIMIT_BYTES", value_name = "DEFAULT[:MOST]")]
+    pub scratch_limit_bytes: Option<String>,
+
+    /// Directory in which workers with a limit on it get a scratch directory. Default: the
+    /// system's directory for temporary files.
+    #[arg(long, env = "CLUTCH_SCRATCH_DIRECTORY", value_name = "DIRECTORY")]
+    pub scratch_directory: Option<PathBuf>,
+
+    /// Memory of all workers together, in bytes. Short of it the youngest batch that can be run
+    /// again makes way. Default: that part of the machine's memory which `machine-share` says.
+    #[arg(long, env = "CLUTCH_MEMORY_CEILING_BYTES", value_name = "BYTES")]
+    pub memory_ceiling_bytes: Option<u64>,
+
+    /// Part of the machine that the workers together may take from others, more than 0 and less
+    /// than 1: their weight when CPUs are short, and a ceiling on their memory. For agents beside
+    /// other services, a Spark worker for example. Default: nothing is set.
+    #[arg(long, env = "CLUTCH_MACHINE_SHARE", value_name = "FRACTION")]
+    pub machine_share: Option<f64>,
+
+    /// Whether control groups may be used to enforce limits; otherwise the agent samples. Default:
+    /// `true`.
+    #[arg(long, env = "CLUTCH_CGROUPS", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub cgroups: Option<bool>,
+
     /// Seconds that running batches get to finish after SIGTERM. Default: 30.
     #[arg(long, env = "CLUTCH_DRAIN_SECONDS", value_name = "SECONDS")]
     pub drain_seconds: Option<f64>,
@@ -168,6 +222,17 @@ impl RawSettings {
             blob_memory_bytes: self.blob_memory_bytes.or(file.blob_memory_bytes),
             spill_directory: self.spill_directory.or(file.spill_directory),
             spill_bytes: self.spill_bytes.or(file.spill_bytes),
+            memory_limit_bytes: self.memory_limit_bytes.or(file.memory_limit_bytes),
+            cpus_per_task: self.cpus_per_task.or(file.cpus_per_task),
+            task_timeout_seconds: self.task_timeout_seconds.or(file.task_timeout_seconds),
+            task_cpu_seconds: self.task_cpu_seconds.or(file.task_cpu_seconds),
+            process_limit: self.process_limit.or(file.process_limit),
+            open_files_limit: self.open_files_limit.or(file.open_files_limit),
+            scratch_limit_bytes: self.scratch_limit_bytes.or(file.scratch_limit_bytes),
+            scratch_directory: self.scratch_directory.or(file.scratch_directory),
+            memory_ceiling_bytes: self.memory_ceiling_bytes.or(file.memory_ceiling_bytes),
+            machine_share: self.machine_share.or(file.machine_share),
+            cgroups: self.cgroups.or(file.cgroups),
             drain_seconds: self.drain_seconds.or(file.drain_seconds),
             exit_with_parent: self.exit_with_parent || file.exit_with_parent,
             interpreter_library: self.interpreter_library.or(file.interpreter_library),

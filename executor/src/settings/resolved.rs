@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::limits::limits;
 use super::{RawSettings, SettingsError};
+use crate::limits::LimitOptions;
 use crate::machine;
 use crate::scheduler;
 
@@ -32,6 +34,8 @@ pub struct Settings {
     pub session: SessionOptions,
     /// For the room `blobs`.
     pub blobs: BlobOptions,
+    /// For the room `limits`.
+    pub limits: LimitOptions,
     /// For the end.
     pub drain: DrainOptions,
     /// End with the parent process.
@@ -116,6 +120,7 @@ impl Settings {
         let max_workers = raw.max_workers.unwrap_or(slots * 4);
         let max_workers = at_least("max-workers", max_workers, slots + 1)?;
         let max_batch_bytes = raw.max_batch_bytes.unwrap_or(16 << 30);
+        let limits = limits(&raw)?;
         let warm = match raw.warm {
             warm if warm.is_empty() => DEFAULT_WARM.map(str::to_owned).to_vec(),
             warm => warm.into_iter().map(module).collect::<Result<_, _>>()?,
@@ -154,6 +159,7 @@ impl Settings {
                 max_session_bytes: raw.max_session_bytes.unwrap_or_else(half_of_memory),
             },
             blobs: blobs(raw.blob_memory_bytes, raw.spill_directory, raw.spill_bytes)?,
+            limits,
             drain: DrainOptions { deadline: seconds("drain-seconds", raw.drain_seconds, 30.0)? },
             exit_with_parent: raw.exit_with_parent,
             log: raw.log.unwrap_or_else(|| "warn".to_owned()),

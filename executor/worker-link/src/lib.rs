@@ -29,8 +29,8 @@ pub use frame::{
 };
 pub use message::{
     Access, BUFFER_ALIGNMENT, BatchReport, BufferUse, ExceptionReport, FailureReport, FromWorker,
-    FromZygote, MAX_IMPORTED, MAX_MODULE_NAME_BYTES, MappedBlob, Phase, RunBatch, SharedObject,
-    ToWorker, ToZygote, ZygoteHello,
+    FromZygote, Leftovers, MAX_IMPORTED, MAX_MODULE_NAME_BYTES, MappedBlob, Phase, RunBatch,
+    SavedReport, SharedObject, ToWorker, ToZygote, ZygoteHello,
 };
 pub use progress::{PROGRESS_BYTES, Progress, ProgressReading};
 pub use thread_variables::THREAD_VARIABLES;

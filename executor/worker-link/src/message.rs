@@ -101,6 +101,9 @@ pub struct RunBatch {
     pub shared: Vec<SharedObject>,
     /// Where large results go: unlinked files in this directory; empty: memory.
     pub spill_directory: String,
+    /// Tasks at the beginning whose results an earlier worker saved: they are
+    /// not run again, and indices of tasks count them.
+    pub first_task: u32,
 }
 
 /// Where the buffers of a result begin in its file: at multiples of this.
@@ -160,6 +163,20 @@ pub enum FromWorker {
     /// Answer to `Run`: the batch failed. Payload: the pickled exception, may
     /// be empty.
     Failed(BatchReport, FailureReport),
+    /// Before the answer to `Run`: the next tasks in order have returned, and
+    /// their results are not in the answer any more. Payload: the pickled list
+    /// of their results, without out-of-band buffers.
+    Saved(SavedReport),
+}
+
+/// Results that would outlive their worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedReport {
+    /// As in [`RunBatch`].
+    pub batch: u64,
+    /// How long each of the tasks ran, in nanoseconds: as many as there are
+    /// results.
+    pub task_nanoseconds: Vec<u64>,
 }
 
 /// When a batch's phases happened and what it used, by the worker's account.
@@ -190,6 +207,27 @@ pub struct BatchReport {
     /// report before, by their dotted names: at most [`MAX_IMPORTED`], each of
     /// at most [`MAX_MODULE_NAME_BYTES`].
     pub imported: Vec<String>,
+    /// What tasks left behind.
+    pub leftovers: Leftovers,
+}
+
+/// What the tasks of a batch left behind in their worker. Any of it, and the
+/// worker must be replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftovers {
+    /// There are processes, living or not reaped.
+    pub children: bool,
+    /// Threads of Python's that run and are no daemons.
+    pub threads: u32,
+    /// Files that are open beyond those at the beginning, when they are too
+    /// many.
+    pub files: u32,
+    /// What was changed and cannot be restored, each in a word or two, for
+    /// example `resource limits`.
+    pub changed: Vec<String>,
+    /// An allocation failed: a `MemoryError` came out of a task, or memory is
+    /// at its soft limit.
+    pub out_of_memory: bool,
 }
 
 /// Most modules in one report.

@@ -21,6 +21,8 @@ pub struct Progress {
     task: AtomicU64,
     /// When its function was called, `CLOCK_MONOTONIC` nanoseconds.
     started_at: AtomicU64,
+    /// CPU time that the worker had used when its batch began, nanoseconds.
+    cpu_at_start: AtomicU64,
     /// The last prefetched batches: the claim number of each, and what became of
     /// it. Each has a word of its own, since a worker may not have read of one
     /// when the next is offered.
@@ -55,6 +57,17 @@ impl Progress {
         self.task.store(0, Ordering::Release);
         self.started_at.store(now, Ordering::Release);
         self.task.store(u64::from(task_index) + 1, Ordering::Release);
+    }
+
+    /// Says that a batch begins, and how much CPU time the worker and the
+    /// children that it has waited for had used by then, in nanoseconds.
+    pub fn batch_started(&self, cpu_nanoseconds: u64) {
+        self.cpu_at_start.store(cpu_nanoseconds, Ordering::Release);
+    }
+
+    /// What [`Progress::batch_started`] was told last.
+    pub fn cpu_at_start(&self) -> u64 {
+        self.cpu_at_start.load(Ordering::Acquire)
     }
 
     /// Says that no task runs.

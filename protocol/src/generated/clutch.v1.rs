@@ -30,6 +30,32 @@ pub struct Failure {
     /// The exception, when there is one.
     #[prost(message, optional, tag = "9")]
     pub exception: ::core::option::Option<ExceptionInfo>,
+    /// Which attempt at the batch this was, from 1. 0: it never reached a worker.
+    #[prost(uint32, tag = "10")]
+    pub attempt: u32,
+    /// The limit that was passed; absent when none was.
+    #[prost(message, optional, tag = "11")]
+    pub breach: ::core::option::Option<Breach>,
+    /// Wall time from the call of the failed task's function to the end, in
+    /// nanoseconds. 0: no task ran.
+    #[prost(uint64, tag = "12")]
+    pub wall_nanoseconds: u64,
+    /// CPU time of the worker and what it started, from the beginning of the batch
+    /// to the end, in nanoseconds. 0: not known.
+    #[prost(uint64, tag = "13")]
+    pub cpu_nanoseconds: u64,
+}
+/// A limit that was passed. The unit follows from the kind of failure: bytes for
+/// `MEMORY_LIMIT`, `MEMORY_PRESSURE` and `SCRATCH_LIMIT`, nanoseconds for
+/// `TIME_LIMIT` and `CPU_TIME_LIMIT`, processes for `PROCESS_LIMIT`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Breach {
+    /// The limit in force.
+    #[prost(uint64, tag = "1")]
+    pub limit: u64,
+    /// The most that was seen.
+    #[prost(uint64, tag = "2")]
+    pub peak: u64,
 }
 /// A Python exception that crossed a process border.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -62,7 +88,8 @@ pub enum FailureKind {
     ArgumentUnreadable = 3,
     /// The worker could not pickle a task's result.
     ResultUnpicklable = 4,
-    /// The worker process died: a signal, `os._exit`, or a lost link.
+    /// The worker process died of the task's doing: a signal, `os._exit`, or a lost
+    /// link.
     WorkerCrashed = 5,
     /// A task took longer than its wall-time limit and was killed.
     TimeLimit = 6,
@@ -84,6 +111,19 @@ pub enum FailureKind {
     QuotaExceeded = 14,
     /// A defect in Clutch itself.
     Internal = 15,
+    /// Somebody killed the worker process from outside: a SIGKILL that neither the
+    /// agent nor a limit explains.
+    WorkerKilled = 16,
+    /// The agent's memory, or its machine's, ran short, and the worker made way.
+    MemoryPressure = 17,
+    /// A task used more CPU time than its limit and was killed.
+    CpuTimeLimit = 18,
+    /// A worker had more processes than its limit for too long and was killed.
+    ProcessLimit = 19,
+    /// A worker's scratch directory passed its limit and it was killed.
+    ScratchLimit = 20,
+    /// Several workers in a row died of this batch; it is not tried again.
+    PoisonousBatch = 21,
 }
 impl FailureKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -108,6 +148,12 @@ impl FailureKind {
             Self::InitializerFailed => "FAILURE_KIND_INITIALIZER_FAILED",
             Self::QuotaExceeded => "FAILURE_KIND_QUOTA_EXCEEDED",
             Self::Internal => "FAILURE_KIND_INTERNAL",
+            Self::WorkerKilled => "FAILURE_KIND_WORKER_KILLED",
+            Self::MemoryPressure => "FAILURE_KIND_MEMORY_PRESSURE",
+            Self::CpuTimeLimit => "FAILURE_KIND_CPU_TIME_LIMIT",
+            Self::ProcessLimit => "FAILURE_KIND_PROCESS_LIMIT",
+            Self::ScratchLimit => "FAILURE_KIND_SCRATCH_LIMIT",
+            Self::PoisonousBatch => "FAILURE_KIND_POISONOUS_BATCH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -129,6 +175,12 @@ impl FailureKind {
             "FAILURE_KIND_INITIALIZER_FAILED" => Some(Self::InitializerFailed),
             "FAILURE_KIND_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
             "FAILURE_KIND_INTERNAL" => Some(Self::Internal),
+            "FAILURE_KIND_WORKER_KILLED" => Some(Self::WorkerKilled),
+            "FAILURE_KIND_MEMORY_PRESSURE" => Some(Self::MemoryPressure),
+            "FAILURE_KIND_CPU_TIME_LIMIT" => Some(Self::CpuTimeLimit),
+            "FAILURE_KIND_PROCESS_LIMIT" => Some(Self::ProcessLimit),
+            "FAILURE_KIND_SCRATCH_LIMIT" => Some(Self::ScratchLimit),
+            "FAILURE_KIND_POISONOUS_BATCH" => Some(Self::PoisonousBatch),
             _ => None,
         }
     }
@@ -421,7 +473,7 @@ impl BlobAccess {
     }
 }
 /// How a batch ended. Sent exactly once for each submitted batch.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BatchEnded {
     /// The batch.
     #[prost(uint64, tag = "1")]
@@ -435,6 +487,12 @@ pub struct BatchEnded {
     /// Process id of the worker; 0 when it never reached one.
     #[prost(uint32, tag = "6")]
     pub worker_pid: u32,
+    /// Attempts at the batch before this one, in order.
+    #[prost(message, repeated, tag = "7")]
+    pub earlier_attempts: ::prost::alloc::vec::Vec<Attempt>,
+    /// What else happened in the worker, whether the batch failed or not.
+    #[prost(message, repeated, tag = "8")]
+    pub notes: ::prost::alloc::vec::Vec<Note>,
     /// Exactly one is set.
     #[prost(oneof = "batch_ended::Outcome", tags = "2, 3")]
     pub outcome: ::core::option::Option<batch_ended::Outcome>,
@@ -452,26 +510,57 @@ pub mod batch_ended {
         Failure(super::Failure),
     }
 }
-/// The results of a batch.
+/// An attempt at a batch that failed and was followed by another one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Attempt {
+    /// How it failed.
+    #[prost(enumeration = "FailureKind", tag = "1")]
+    pub kind: i32,
+    /// What happened: one sentence, lower-case, naming values.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// Process id of its worker; 0 when it never reached one.
+    #[prost(uint32, tag = "3")]
+    pub worker_pid: u32,
+    /// When it failed, on the clock of `Timings`.
+    #[prost(uint64, tag = "4")]
+    pub ended_at: u64,
+}
+/// Something to know of a batch that is not its failure.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Note {
+    /// Member of a closed list.
+    #[prost(enumeration = "NoteKind", tag = "1")]
+    pub kind: i32,
+    /// How many.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+/// The results of a batch: the items of one or more pickled lists, in the order
+/// of the tasks.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Value {
-    /// Pickled list of the results, in the order of the tasks, then its
-    /// out-of-band buffers when they are not in a blob; or the beginning of that.
+    /// The pickled lists one after the other, then the out-of-band buffers of the
+    /// last one when they are not in a blob; or the beginning of that.
     #[prost(bytes = "bytes", tag = "1")]
     pub payload: ::prost::bytes::Bytes,
     /// Length of the whole payload in bytes. The rest follows in `PayloadPart`s
     /// before any other frame.
     #[prost(uint64, tag = "2")]
     pub payload_bytes: u64,
-    /// Lengths in bytes of the pickle's out-of-band buffers, in the pickle's
-    /// order. Empty: there are none.
+    /// Lengths in bytes of the out-of-band buffers of the last list, in its order.
+    /// Empty: there are none.
     #[prost(uint64, repeated, tag = "3")]
     pub buffer_bytes: ::prost::alloc::vec::Vec<u64>,
     /// Blob with these buffers, each at the next multiple of 64 bytes, to be
-    /// fetched by the session's data line. 0: they follow the pickle in the
+    /// fetched by the session's data line. 0: they follow the last list in the
     /// payload, one after the other without gaps.
     #[prost(uint64, tag = "4")]
     pub blob_id: u64,
+    /// Lengths in bytes of the pickled lists before the last one, in order: results
+    /// that were saved before the rest of the batch ran. Empty: there is one list.
+    #[prost(uint64, repeated, tag = "5")]
+    pub saved_bytes: ::prost::alloc::vec::Vec<u64>,
 }
 /// Instants of a batch on CLOCK_MONOTONIC of the agent's machine, which its
 /// workers share, in nanoseconds. 0: the batch did not get so far.
@@ -515,6 +604,58 @@ pub struct Usage {
     /// Highest resident memory that the worker process ever had, in bytes.
     #[prost(uint64, tag = "3")]
     pub peak_memory_bytes: u64,
+}
+/// What a note tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NoteKind {
+    /// Never sent.
+    Unspecified = 0,
+    /// Processes that tasks started were still there afterwards, and were killed.
+    ChildrenKilled = 1,
+    /// Threads that tasks started, not daemons, still ran afterwards. The worker is
+    /// replaced.
+    ThreadsLeft = 2,
+    /// Files that tasks opened are still open, so many that the worker is replaced.
+    FilesLeft = 3,
+    /// Processes that tasks started were killed by the kernel at the memory limit,
+    /// while the worker lived on.
+    ChildrenOutOfMemory = 4,
+    /// Tasks were held back by their CPU limit, for so many milliseconds together.
+    CpuThrottled = 5,
+    /// Tasks changed what cannot be restored, of so many sorts. The worker is
+    /// replaced.
+    StateChanged = 6,
+}
+impl NoteKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NOTE_KIND_UNSPECIFIED",
+            Self::ChildrenKilled => "NOTE_KIND_CHILDREN_KILLED",
+            Self::ThreadsLeft => "NOTE_KIND_THREADS_LEFT",
+            Self::FilesLeft => "NOTE_KIND_FILES_LEFT",
+            Self::ChildrenOutOfMemory => "NOTE_KIND_CHILDREN_OUT_OF_MEMORY",
+            Self::CpuThrottled => "NOTE_KIND_CPU_THROTTLED",
+            Self::StateChanged => "NOTE_KIND_STATE_CHANGED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NOTE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "NOTE_KIND_CHILDREN_KILLED" => Some(Self::ChildrenKilled),
+            "NOTE_KIND_THREADS_LEFT" => Some(Self::ThreadsLeft),
+            "NOTE_KIND_FILES_LEFT" => Some(Self::FilesLeft),
+            "NOTE_KIND_CHILDREN_OUT_OF_MEMORY" => Some(Self::ChildrenOutOfMemory),
+            "NOTE_KIND_CPU_THROTTLED" => Some(Self::CpuThrottled),
+            "NOTE_KIND_STATE_CHANGED" => Some(Self::StateChanged),
+            _ => None,
+        }
+    }
 }
 /// Versions of the contract that one side speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -706,6 +847,36 @@ pub struct DefineProfile {
     /// `authkey`, `initializer`, `initargs`, each optional. Empty: nothing.
     #[prost(bytes = "bytes", tag = "4")]
     pub setup: ::prost::bytes::Bytes,
+    /// What each worker, with everything that it starts, may use. Absent: what the
+    /// agent allows by default.
+    #[prost(message, optional, tag = "5")]
+    pub limits: ::core::option::Option<Limits>,
+}
+/// What a worker and the processes that it starts may use together. Beyond what
+/// the agent allows, the profile's batches fail with `QUOTA_EXCEEDED`.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Limits {
+    /// Memory in bytes. 0: the agent's default.
+    #[prost(uint64, tag = "1")]
+    pub memory_bytes: u64,
+    /// CPUs; fractions are allowed. 0: the agent's default.
+    #[prost(double, tag = "2")]
+    pub cpus: f64,
+    /// Processes and threads. 0: the agent's default.
+    #[prost(uint32, tag = "3")]
+    pub processes: u32,
+    /// Open files of each process. 0: the agent's default.
+    #[prost(uint64, tag = "4")]
+    pub open_files: u64,
+    /// Size of the scratch directory in bytes. With such a limit the worker has one
+    /// of its own, by the name in TMPDIR, which is removed with the worker. 0: the
+    /// agent's default.
+    #[prost(uint64, tag = "5")]
+    pub scratch_bytes: u64,
+    /// True: allocations fail, as `MemoryError`, short of the memory limit, where
+    /// that is possible. At the limit itself the worker is killed all the same.
+    #[prost(bool, tag = "6")]
+    pub soft_memory: bool,
 }
 /// A joblib call: the unit of cancellation and of `n_jobs`.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -725,9 +896,18 @@ pub struct OpenCall {
     #[prost(uint32, tag = "4")]
     pub nesting_level: u32,
     /// Wall time that one task may take, in seconds, from the moment its function
-    /// is called. 0: no limit.
+    /// is called. 0: the agent's default.
     #[prost(double, tag = "5")]
     pub task_timeout_seconds: f64,
+    /// CPU time that one task may use, in seconds, over all threads and processes
+    /// that it starts. 0: the agent's default.
+    #[prost(double, tag = "6")]
+    pub task_cpu_seconds: f64,
+    /// How often a batch may be run again. Absent: at most twice, and only when
+    /// neither its tasks nor a limit of theirs ended the attempt. 0: never. More:
+    /// that often, whatever ended the attempt.
+    #[prost(uint32, optional, tag = "7")]
+    pub retries: ::core::option::Option<u32>,
 }
 /// A batch: tasks that joblib ships together.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -783,7 +963,7 @@ pub struct AgentEnvelope {
     pub frames: ::prost::alloc::vec::Vec<AgentFrame>,
 }
 /// One message of an agent.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentFrame {
     /// Exactly one is set.
     #[prost(oneof = "agent_frame::Body", tags = "1, 2, 3, 4, 5")]
@@ -792,7 +972,7 @@ pub struct AgentFrame {
 /// Nested message and enum types in `AgentFrame`.
 pub mod agent_frame {
     /// Exactly one is set.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         /// A batch's one outcome.
         #[prost(message, tag = "1")]
@@ -868,6 +1048,32 @@ pub struct GetStatusResponse {
     /// Big arguments and results that it keeps.
     #[prost(message, optional, tag = "10")]
     pub blobs: ::core::option::Option<BlobStatus>,
+    /// How limits are enforced on this machine.
+    #[prost(message, optional, tag = "11")]
+    pub enforcement: ::core::option::Option<Enforcement>,
+}
+/// How limits are enforced on a machine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Enforcement {
+    /// What holds the memory limit.
+    #[prost(enumeration = "Mechanism", tag = "1")]
+    pub memory: i32,
+    /// What holds the limit on CPUs.
+    #[prost(enumeration = "Mechanism", tag = "2")]
+    pub cpus: i32,
+    /// What holds the limit on processes.
+    #[prost(enumeration = "Mechanism", tag = "3")]
+    pub processes: i32,
+    /// What finds every process that a task started, to kill it.
+    #[prost(enumeration = "Mechanism", tag = "4")]
+    pub kill: i32,
+    /// What is therefore not promised, one sentence each.
+    #[prost(string, repeated, tag = "5")]
+    pub cannot: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Memory that all workers together may use, in bytes. 0: no bound but the
+    /// machine's.
+    #[prost(uint64, tag = "6")]
+    pub memory_ceiling_bytes: u64,
 }
 /// The blobs of an agent, over all sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -966,6 +1172,47 @@ impl OutputStream {
             "OUTPUT_STREAM_UNSPECIFIED" => Some(Self::Unspecified),
             "OUTPUT_STREAM_STDOUT" => Some(Self::Stdout),
             "OUTPUT_STREAM_STDERR" => Some(Self::Stderr),
+            _ => None,
+        }
+    }
+}
+/// What enforces a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Mechanism {
+    /// Never sent.
+    Unspecified = 0,
+    /// The kernel, by control groups of version 2.
+    CgroupV2 = 1,
+    /// The kernel, by control groups of version 1.
+    CgroupV1 = 2,
+    /// The agent, which looks at all processes of a worker several times a second.
+    Sampling = 3,
+    /// The kernel, by the set of CPUs that a process may use.
+    Affinity = 4,
+}
+impl Mechanism {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MECHANISM_UNSPECIFIED",
+            Self::CgroupV2 => "MECHANISM_CGROUP_V2",
+            Self::CgroupV1 => "MECHANISM_CGROUP_V1",
+            Self::Sampling => "MECHANISM_SAMPLING",
+            Self::Affinity => "MECHANISM_AFFINITY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MECHANISM_UNSPECIFIED" => Some(Self::Unspecified),
+            "MECHANISM_CGROUP_V2" => Some(Self::CgroupV2),
+            "MECHANISM_CGROUP_V1" => Some(Self::CgroupV1),
+            "MECHANISM_SAMPLING" => Some(Self::Sampling),
+            "MECHANISM_AFFINITY" => Some(Self::Affinity),
             _ => None,
         }
     }

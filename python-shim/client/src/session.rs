@@ -50,17 +50,11 @@ impl From<DataError> for BlobError {
     }
 }
 
-/// What a call asks for; see `OpenCall`.
+/// What a call asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct CallOptions {
-    /// A profile that was defined.
-    pub profile_id: u64,
-    /// Batches that may run at once; 0: the agent's slots.
-    pub max_running: u32,
-    /// Nesting level of joblib calls made inside the tasks.
-    pub nesting_level: u32,
-    /// Wall time that one task may take, in seconds; 0: no limit.
-    pub task_timeout_seconds: f64,
+    /// As the agent is told it; its name, `call_id`, is not read.
+    pub open: v1::OpenCall,
     /// Whether some thread will await its endings, most of the time.
     pub awaited: bool,
 }
@@ -190,15 +184,9 @@ impl<T: Send + 'static> Session<T> {
     pub fn open_call(&self, options: CallOptions) -> Arc<Call<T>> {
         let mut state = self.shared.lock();
         let call_id = state.next_id();
-        let CallOptions { profile_id, max_running, nesting_level, task_timeout_seconds, awaited } =
-            options;
-        state.outbox.put_control(Body::OpenCall(v1::OpenCall {
-            call_id,
-            profile_id,
-            max_running,
-            nesting_level,
-            task_timeout_seconds,
-        }));
+        let CallOptions { mut open, awaited } = options;
+        open.call_id = call_id;
+        state.outbox.put_control(Body::OpenCall(open));
         // Its first batch wakes the network.
         drop(state);
         Arc::new(Call::new(call_id, Arc::clone(&self.shared.couriers), awaited))

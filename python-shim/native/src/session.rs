@@ -112,6 +112,7 @@ impl Session {
             variables: variables.into_iter().collect(),
             workers,
             setup: bytes::Bytes::copy_from_slice(setup.as_bytes()),
+            limits: None,
         })
     }
 
@@ -124,9 +125,16 @@ impl Session {
         task_timeout_seconds: f64,
         awaited: bool,
     ) -> Call {
-        let options =
-            CallOptions { profile_id, max_running, nesting_level, task_timeout_seconds, awaited };
-        let call = self.session.open_call(options);
+        let open = v1::OpenCall {
+            call_id: 0,
+            profile_id,
+            max_running,
+            nesting_level,
+            task_timeout_seconds,
+            task_cpu_seconds: 0.0,
+            retries: None,
+        };
+        let call = self.session.open_call(CallOptions { open, awaited });
         Call { session: Arc::clone(&self.session), call }
     }
 

@@ -98,6 +98,14 @@ class WorkerCrashedError(ClutchError, TerminatedWorkerError):  # type: ignore[mi
     """The worker process died: a signal, ``os._exit``, or a lost link."""
 
 
+class WorkerKilledError(WorkerCrashedError):
+    """Somebody killed the worker process from outside."""
+
+
+class PoisonousBatchError(WorkerCrashedError):
+    """Several workers in a row died of the batch; it is not tried again."""
+
+
 class TaskExitedError(ClutchError):
     """The task asked its interpreter to exit."""
 
@@ -108,6 +116,22 @@ class TimeLimitError(ClutchError, TimeoutError):
 
 class MemoryLimitError(ClutchError, MemoryError):
     """A worker's memory passed its limit and it was killed."""
+
+
+class MemoryPressureError(ClutchError, MemoryError):
+    """Memory ran short on the agent's machine, and the worker made way."""
+
+
+class CpuTimeLimitError(ClutchError, TimeoutError):
+    """A task used more CPU time than ``task_cpu_timeout`` and was killed."""
+
+
+class ProcessLimitError(ClutchError):
+    """A worker had more processes than ``process_limit`` and was killed."""
+
+
+class ScratchLimitError(ClutchError):
+    """A worker's scratch directory passed ``scratch_limit`` and it was killed."""
 
 
 class ResultPickleError(ClutchError, pickle.PicklingError):

@@ -24,6 +24,12 @@ CLASS_OF_KIND: dict[str, type[errors.ClutchError]] = {
     "INITIALIZER_FAILED": errors.InitializerError,
     "QUOTA_EXCEEDED": errors.QuotaExceededError,
     "INTERNAL": errors.InternalError,
+    "WORKER_KILLED": errors.WorkerKilledError,
+    "MEMORY_PRESSURE": errors.MemoryPressureError,
+    "CPU_TIME_LIMIT": errors.CpuTimeLimitError,
+    "PROCESS_LIMIT": errors.ProcessLimitError,
+    "SCRATCH_LIMIT": errors.ScratchLimitError,
+    "POISONOUS_BATCH": errors.PoisonousBatchError,
 }
 
 

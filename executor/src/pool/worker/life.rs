@@ -130,6 +130,7 @@ impl Life {
             buffers: blobs.buffers.clone(),
             shared: blobs.shared.clone(),
             spill_directory: spill_directory.unwrap_or_default().to_owned(),
+            first_task: assignment.first_task,
         });
         self.state = match std::mem::replace(&mut self.state, State::Idle) {
             State::Running(running, _) => State::Running(running, Some(given)),

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::blobs::{BatchBlobs, Buffers, Releases, Store};
 use crate::clock::Monotonic;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, Pid, WorkerId};
+use crate::limits::{Enforcer, Limits};
 use crate::pool::{ProgressPage, Reaper, Zygote};
 use crate::scheduler::StopReason;
 use crate::settings::PoolOptions;
@@ -30,6 +31,8 @@ pub(crate) struct WorkerStart {
     pub(crate) releases: Releases,
     /// Where what it prints goes; best effort.
     pub(crate) output: mpsc::Sender<Output>,
+    /// What holds it to its limits.
+    pub(crate) enforcer: Enforcer,
 }
 
 /// How a worker is set up before its first batch.
@@ -41,6 +44,8 @@ pub(crate) struct WorkerSetup {
     pub(crate) threads: u32,
     /// The profile's pickled setup.
     pub(crate) payload: Bytes,
+    /// What it may use, with all that it starts.
+    pub(crate) limits: Limits,
 }
 
 /// A batch for a worker.
@@ -50,6 +55,12 @@ pub(crate) struct Assignment {
     pub(crate) tasks: u32,
     pub(crate) nesting_level: u32,
     pub(crate) task_timeout: Option<Duration>,
+    /// CPU time that each task may use.
+    pub(crate) task_cpu: Option<Duration>,
+    /// Which attempt this is, from 1.
+    pub(crate) attempt: u32,
+    /// Tasks whose results were saved by an earlier attempt.
+    pub(crate) first_task: u32,
     pub(crate) queued_at: Monotonic,
     /// 0: for an idle worker. Otherwise prefetched, see
     /// [`RunBatch`](clutch_worker_link::RunBatch).
@@ -123,9 +134,45 @@ pub(crate) struct BatchOutcome {
     pub(crate) usage: Usage,
     /// The worker; `None` when the batch never reached one.
     pub(crate) pid: Option<Pid>,
+    /// Results that this attempt saved before it ended.
+    pub(crate) saved: Saved,
+    /// What else there is to know.
+    pub(crate) notes: Vec<Note>,
+    /// Attempts before this one.
+    pub(crate) earlier: Vec<Attempt>,
 }
 
-/// The results of a batch.
+/// Results of the first tasks of a batch, which do not die with their worker.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Saved {
+    /// Pickled lists, in order.
+    pub(crate) pickles: Vec<Bytes>,
+    /// How long each of the tasks ran: as many as there are results.
+    pub(crate) task_nanoseconds: Vec<u64>,
+}
+
+/// An attempt at a batch that failed and was followed by another one.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) kind: Kind,
+    pub(crate) message: String,
+    pub(crate) pid: Option<Pid>,
+    pub(crate) ended_at: Monotonic,
+}
+
+/// Something to know of a batch that is not its failure; see `outcome.proto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Note {
+    ChildrenKilled(u64),
+    ThreadsLeft(u64),
+    FilesLeft(u64),
+    ChildrenOutOfMemory(u64),
+    /// Milliseconds.
+    CpuThrottled(u64),
+    StateChanged(u64),
+}
+
+/// The results of a batch, or of the tasks whose results were not saved.
 #[derive(Debug)]
 pub(crate) struct Value {
     /// Pickled.

@@ -10,7 +10,7 @@ mod reader;
 mod start;
 
 pub(crate) use message::{
-    Assignment, BatchOutcome, Order, Output, OutputStream, Timings, Usage, Value, WorkerEvent,
-    WorkerHandle, WorkerSetup, WorkerStart,
+    Assignment, Attempt, BatchOutcome, Note, Order, Output, OutputStream, Saved, Timings, Usage,
+    Value, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart,
 };
 pub(crate) use start::start_worker;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clutch_worker_link::{BatchReport, ExceptionReport, FailureReport, FromWorker, Phase};
 
-use super::message::{BatchOutcome, Timings, Usage, Value};
+use super::message::{BatchOutcome, Saved, Timings, Usage, Value};
 use super::output::Outputs;
 use super::reader::Answer;
 use crate::blobs::{AdoptError, Buffers, Store, end_of};
@@ -50,7 +50,7 @@ impl Running {
             FromWorker::Failed(report, failed) => {
                 (report, Err(failure(failed, frame.payload, outputs.stderr_tail())))
             }
-            FromWorker::Ready | FromWorker::SetupFailed(_) => return None,
+            FromWorker::Ready | FromWorker::SetupFailed(_) | FromWorker::Saved(_) => return None,
         };
         if report.batch != self.batch.batch {
             return None;
@@ -104,6 +104,9 @@ impl Running {
                 peak_memory_bytes: report.peak_memory_bytes,
             },
             pid: Some(pid),
+            saved: Saved::default(),
+            notes: Vec::new(),
+            earlier: Vec::new(),
         }
     }
 
@@ -120,6 +123,9 @@ impl Running {
             },
             usage: Usage::default(),
             pid,
+            saved: Saved::default(),
+            notes: Vec::new(),
+            earlier: Vec::new(),
         }
     }
 }

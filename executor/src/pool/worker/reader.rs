@@ -121,7 +121,8 @@ impl Reader {
             FromWorker::Done(..)
             | FromWorker::Failed(..)
             | FromWorker::Ready
-            | FromWorker::SetupFailed(_) => None,
+            | FromWorker::SetupFailed(_)
+            | FromWorker::Saved(_) => None,
         };
         let answer = Answer { frame: Frame { message, payload }, file };
         if answer.frame.payload.len() == prefix.payload {

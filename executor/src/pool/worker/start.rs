@@ -117,7 +117,7 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
                     FromWorker::SetupFailed(report) => {
                         Some(outcome::failure(report, frame.payload, String::new()))
                     }
-                    FromWorker::Done(..) | FromWorker::Failed(..) => {
+                    FromWorker::Done(..) | FromWorker::Failed(..) | FromWorker::Saved(_) => {
                         failed(Kind::Internal, "a worker reported a batch it never had".to_owned())
                     }
                 };

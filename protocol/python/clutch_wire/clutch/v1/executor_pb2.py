@@ -17,7 +17,7 @@ from clutch_wire.clutch.v1 import failure_pb2 as clutch_dot_v1_dot_failure__pb2
 from clutch_wire.clutch.v1 import outcome_pb2 as clutch_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63lutch/v1/executor.proto\x12\tclutch.v1\x1a\x14\x63lutch/v1/blob.proto\x1a\x17\x63lutch/v1/failure.proto\x1a\x17\x63lutch/v1/outcome.proto\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\x86\x01\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12\x12\n\nexecutable\x18\x03 \x01(\t\x12\x1b\n\x13\x63loudpickle_version\x18\x04 \x01(\t\x12\x16\n\x0ejoblib_version\x18\x05 \x01(\t\"\xa5\x01\n\x12OpenSessionRequest\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x16\n\x0e\x63lient_version\x18\x02 \x01(\t\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\"r\n\x13OpenSessionResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.clutch.v1.SessionOpenedH\x00\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x12.clutch.v1.RefusalH\x00\x42\x08\n\x06result\"\x80\x02\n\rSessionOpened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x01(\r\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12,\n\x08protocol\x18\x04 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x05 \x01(\t\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x17\n\x0fmax_batch_bytes\x18\x07 \x01(\x04\x12\x18\n\x10max_open_batches\x18\x08 \x01(\r\x12\x19\n\x11max_session_bytes\x18\t \x01(\x04\"\x9c\x01\n\x07Refusal\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.clutch.v1.FailureKind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12)\n\tavailable\x18\x04 \x03(\x0b\x32\x16.clutch.v1.Environment\x12\x1f\n\x05\x66\x61ult\x18\x05 \x01(\x0e\x32\x10.clutch.v1.Fault\"L\n\x0e\x43lientEnvelope\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x16.clutch.v1.ClientFrame\"\x87\x03\n\x0b\x43lientFrame\x12\x32\n\x0e\x64\x65\x66ine_profile\x18\x01 \x01(\x0b\x32\x18.clutch.v1.DefineProfileH\x00\x12(\n\topen_call\x18\x02 \x01(\x0b\x32\x13.clutch.v1.OpenCallH\x00\x12.\n\x0csubmit_batch\x18\x03 \x01(\x0b\x32\x16.clutch.v1.SubmitBatchH\x00\x12.\n\x0cpayload_part\x18\x04 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12*\n\nclose_call\x18\x05 \x01(\x0b\x32\x14.clutch.v1.CloseCallH\x00\x12*\n\noffer_blob\x18\x06 \x01(\x0b\x32\x14.clutch.v1.OfferBlobH\x00\x12(\n\tblob_part\x18\x07 \x01(\x0b\x32\x13.clutch.v1.BlobPartH\x00\x12\x30\n\rrelease_blobs\x18\x08 \x01(\x0b\x32\x17.clutch.v1.ReleaseBlobsH\x00\x42\x06\n\x04\x62ody\"\xb1\x01\n\rDefineProfile\x12\x12\n\nprofile_id\x18\x01 \x01(\x04\x12:\n\tvariables\x18\x02 \x03(\x0b\x32\'.clutch.v1.DefineProfile.VariablesEntry\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\r\n\x05setup\x18\x04 \x01(\x0c\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x08OpenCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x12\n\nprofile_id\x18\x02 \x01(\x04\x12\x13\n\x0bmax_running\x18\x03 \x01(\r\x12\x15\n\rnesting_level\x18\x04 \x01(\r\x12\x1c\n\x14task_timeout_seconds\x18\x05 \x01(\x01\"\xb5\x01\n\x0bSubmitBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\x04\x12\r\n\x05tasks\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x15\n\rpayload_bytes\x18\x05 \x01(\x04\x12#\n\x07\x62uffers\x18\x06 \x03(\x0b\x32\x12.clutch.v1.BlobUse\x12\'\n\x06shared\x18\x07 \x03(\x0b\x32\x17.clutch.v1.SharedObject\"-\n\x0bPayloadPart\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1c\n\tCloseCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\"6\n\rAgentEnvelope\x12%\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x15.clutch.v1.AgentFrame\"\xec\x01\n\nAgentFrame\x12,\n\x0b\x62\x61tch_ended\x18\x01 \x01(\x0b\x32\x15.clutch.v1.BatchEndedH\x00\x12.\n\x0cpayload_part\x18\x02 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x11.clutch.v1.OutputH\x00\x12\'\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x13.clutch.v1.CapacityH\x00\x12*\n\nblob_state\x18\x05 \x01(\x0b\x32\x14.clutch.v1.BlobStateH\x00\x42\x06\n\x04\x62ody\"L\n\x06Output\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\'\n\x06stream\x18\x02 \x01(\x0e\x32\x17.clutch.v1.OutputStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x19\n\x08\x43\x61pacity\x12\r\n\x05slots\x18\x01 \x01(\r\"\x12\n\x10GetStatusRequest\"\xc4\x02\n\x11GetStatusResponse\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x32\n\x0c\x65nvironments\x18\x06 \x03(\x0b\x32\x1c.clutch.v1.EnvironmentStatus\x12*\n\x08sessions\x18\x07 \x03(\x0b\x32\x18.clutch.v1.SessionStatus\x12(\n\x07workers\x18\x08 \x03(\x0b\x32\x17.clutch.v1.WorkerStatus\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12$\n\x05\x62lobs\x18\n \x01(\x0b\x32\x15.clutch.v1.BlobStatus\"\x8f\x01\n\nBlobStatus\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x63\x61\x63hed\x18\x02 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x04 \x01(\x04\x12\x15\n\rspilled_bytes\x18\x05 \x01(\x04\x12\x19\n\x11spill_limit_bytes\x18\x06 \x01(\x04\"{\n\x11\x45nvironmentStatus\x12+\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x12\n\nzygote_pid\x18\x02 \x01(\r\x12\x14\n\x0cwarm_modules\x18\x03 \x03(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"?\n\rSessionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\"N\n\x0cWorkerStatus\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x12\n\nexecutable\x18\x02 \x01(\t\x12\x0c\n\x04\x62usy\x18\x03 \x01(\x08\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x04*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02\x32\xe3\x01\n\x08\x45xecutor\x12L\n\x0bOpenSession\x12\x1d.clutch.v1.OpenSessionRequest\x1a\x1e.clutch.v1.OpenSessionResponse\x12\x41\n\x06\x41ttach\x12\x19.clutch.v1.ClientEnvelope\x1a\x18.clutch.v1.AgentEnvelope(\x01\x30\x01\x12\x46\n\tGetStatus\x12\x1b.clutch.v1.GetStatusRequest\x1a\x1c.clutch.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63lutch/v1/executor.proto\x12\tclutch.v1\x1a\x14\x63lutch/v1/blob.proto\x1a\x17\x63lutch/v1/failure.proto\x1a\x17\x63lutch/v1/outcome.proto\"/\n\x0fProtocolVersion\x12\r\n\x05major\x18\x01 \x01(\r\x12\r\n\x05minor\x18\x02 \x01(\r\"\x86\x01\n\x0b\x45nvironment\x12\x16\n\x0epython_version\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12\x12\n\nexecutable\x18\x03 \x01(\t\x12\x1b\n\x13\x63loudpickle_version\x18\x04 \x01(\t\x12\x16\n\x0ejoblib_version\x18\x05 \x01(\t\"\xa5\x01\n\x12OpenSessionRequest\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x16\n\x0e\x63lient_version\x18\x02 \x01(\t\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\"r\n\x13OpenSessionResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.clutch.v1.SessionOpenedH\x00\x12%\n\x07refusal\x18\x02 \x01(\x0b\x32\x12.clutch.v1.RefusalH\x00\x42\x08\n\x06result\"\x80\x02\n\rSessionOpened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05slots\x18\x02 \x01(\r\x12+\n\x0b\x65nvironment\x18\x03 \x01(\x0b\x32\x16.clutch.v1.Environment\x12,\n\x08protocol\x18\x04 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x05 \x01(\t\x12\x0c\n\x04host\x18\x06 \x01(\t\x12\x17\n\x0fmax_batch_bytes\x18\x07 \x01(\x04\x12\x18\n\x10max_open_batches\x18\x08 \x01(\r\x12\x19\n\x11max_session_bytes\x18\t \x01(\x04\"\x9c\x01\n\x07Refusal\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.clutch.v1.FailureKind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\x12)\n\tavailable\x18\x04 \x03(\x0b\x32\x16.clutch.v1.Environment\x12\x1f\n\x05\x66\x61ult\x18\x05 \x01(\x0e\x32\x10.clutch.v1.Fault\"L\n\x0e\x43lientEnvelope\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12&\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x16.clutch.v1.ClientFrame\"\x87\x03\n\x0b\x43lientFrame\x12\x32\n\x0e\x64\x65\x66ine_profile\x18\x01 \x01(\x0b\x32\x18.clutch.v1.DefineProfileH\x00\x12(\n\topen_call\x18\x02 \x01(\x0b\x32\x13.clutch.v1.OpenCallH\x00\x12.\n\x0csubmit_batch\x18\x03 \x01(\x0b\x32\x16.clutch.v1.SubmitBatchH\x00\x12.\n\x0cpayload_part\x18\x04 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12*\n\nclose_call\x18\x05 \x01(\x0b\x32\x14.clutch.v1.CloseCallH\x00\x12*\n\noffer_blob\x18\x06 \x01(\x0b\x32\x14.clutch.v1.OfferBlobH\x00\x12(\n\tblob_part\x18\x07 \x01(\x0b\x32\x13.clutch.v1.BlobPartH\x00\x12\x30\n\rrelease_blobs\x18\x08 \x01(\x0b\x32\x17.clutch.v1.ReleaseBlobsH\x00\x42\x06\n\x04\x62ody\"\xd4\x01\n\rDefineProfile\x12\x12\n\nprofile_id\x18\x01 \x01(\x04\x12:\n\tvariables\x18\x02 \x03(\x0b\x32\'.clutch.v1.DefineProfile.VariablesEntry\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\r\n\x05setup\x18\x04 \x01(\x0c\x12!\n\x06limits\x18\x05 \x01(\x0b\x32\x11.clutch.v1.Limits\x1a\x30\n\x0eVariablesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x7f\n\x06Limits\x12\x14\n\x0cmemory_bytes\x18\x01 \x01(\x04\x12\x0c\n\x04\x63pus\x18\x02 \x01(\x01\x12\x11\n\tprocesses\x18\x03 \x01(\r\x12\x12\n\nopen_files\x18\x04 \x01(\x04\x12\x15\n\rscratch_bytes\x18\x05 \x01(\x04\x12\x13\n\x0bsoft_memory\x18\x06 \x01(\x08\"\xb5\x01\n\x08OpenCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x12\n\nprofile_id\x18\x02 \x01(\x04\x12\x13\n\x0bmax_running\x18\x03 \x01(\r\x12\x15\n\rnesting_level\x18\x04 \x01(\r\x12\x1c\n\x14task_timeout_seconds\x18\x05 \x01(\x01\x12\x18\n\x10task_cpu_seconds\x18\x06 \x01(\x01\x12\x14\n\x07retries\x18\x07 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_retries\"\xb5\x01\n\x0bSubmitBatch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x63\x61ll_id\x18\x02 \x01(\x04\x12\r\n\x05tasks\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x15\n\rpayload_bytes\x18\x05 \x01(\x04\x12#\n\x07\x62uffers\x18\x06 \x03(\x0b\x32\x12.clutch.v1.BlobUse\x12\'\n\x06shared\x18\x07 \x03(\x0b\x32\x17.clutch.v1.SharedObject\"-\n\x0bPayloadPart\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x1c\n\tCloseCall\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\"6\n\rAgentEnvelope\x12%\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x15.clutch.v1.AgentFrame\"\xec\x01\n\nAgentFrame\x12,\n\x0b\x62\x61tch_ended\x18\x01 \x01(\x0b\x32\x15.clutch.v1.BatchEndedH\x00\x12.\n\x0cpayload_part\x18\x02 \x01(\x0b\x32\x16.clutch.v1.PayloadPartH\x00\x12#\n\x06output\x18\x03 \x01(\x0b\x32\x11.clutch.v1.OutputH\x00\x12\'\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x13.clutch.v1.CapacityH\x00\x12*\n\nblob_state\x18\x05 \x01(\x0b\x32\x14.clutch.v1.BlobStateH\x00\x42\x06\n\x04\x62ody\"L\n\x06Output\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\'\n\x06stream\x18\x02 \x01(\x0e\x32\x17.clutch.v1.OutputStream\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x19\n\x08\x43\x61pacity\x12\r\n\x05slots\x18\x01 \x01(\r\"\x12\n\x10GetStatusRequest\"\xf1\x02\n\x11GetStatusResponse\x12,\n\x08protocol\x18\x01 \x01(\x0b\x32\x1a.clutch.v1.ProtocolVersion\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\r\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x32\n\x0c\x65nvironments\x18\x06 \x03(\x0b\x32\x1c.clutch.v1.EnvironmentStatus\x12*\n\x08sessions\x18\x07 \x03(\x0b\x32\x18.clutch.v1.SessionStatus\x12(\n\x07workers\x18\x08 \x03(\x0b\x32\x17.clutch.v1.WorkerStatus\x12\x10\n\x08\x64raining\x18\t \x01(\x08\x12$\n\x05\x62lobs\x18\n \x01(\x0b\x32\x15.clutch.v1.BlobStatus\x12+\n\x0b\x65nforcement\x18\x0b \x01(\x0b\x32\x16.clutch.v1.Enforcement\"\xd2\x01\n\x0b\x45nforcement\x12$\n\x06memory\x18\x01 \x01(\x0e\x32\x14.clutch.v1.Mechanism\x12\"\n\x04\x63pus\x18\x02 \x01(\x0e\x32\x14.clutch.v1.Mechanism\x12\'\n\tprocesses\x18\x03 \x01(\x0e\x32\x14.clutch.v1.Mechanism\x12\"\n\x04kill\x18\x04 \x01(\x0e\x32\x14.clutch.v1.Mechanism\x12\x0e\n\x06\x63\x61nnot\x18\x05 \x03(\t\x12\x1c\n\x14memory_ceiling_bytes\x18\x06 \x01(\x04\"\x8f\x01\n\nBlobStatus\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x63\x61\x63hed\x18\x02 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x04 \x01(\x04\x12\x15\n\rspilled_bytes\x18\x05 \x01(\x04\x12\x19\n\x11spill_limit_bytes\x18\x06 \x01(\x04\"{\n\x11\x45nvironmentStatus\x12+\n\x0b\x65nvironment\x18\x01 \x01(\x0b\x32\x16.clutch.v1.Environment\x12\x12\n\nzygote_pid\x18\x02 \x01(\r\x12\x14\n\x0cwarm_modules\x18\x03 \x03(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\"?\n\rSessionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x0f\n\x07running\x18\x03 \x01(\r\"N\n\x0cWorkerStatus\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x12\n\nexecutable\x18\x02 \x01(\t\x12\x0c\n\x04\x62usy\x18\x03 \x01(\x08\x12\x0f\n\x07\x62\x61tches\x18\x04 \x01(\x04*a\n\x0cOutputStream\x12\x1d\n\x19OUTPUT_STREAM_UNSPECIFIED\x10\x00\x12\x18\n\x14OUTPUT_STREAM_STDOUT\x10\x01\x12\x18\n\x14OUTPUT_STREAM_STDERR\x10\x02*\x88\x01\n\tMechanism\x12\x19\n\x15MECHANISM_UNSPECIFIED\x10\x00\x12\x17\n\x13MECHANISM_CGROUP_V2\x10\x01\x12\x17\n\x13MECHANISM_CGROUP_V1\x10\x02\x12\x16\n\x12MECHANISM_SAMPLING\x10\x03\x12\x16\n\x12MECHANISM_AFFINITY\x10\x04\x32\xe3\x01\n\x08\x45xecutor\x12L\n\x0bOpenSession\x12\x1d.clutch.v1.OpenSessionRequest\x1a\x1e.clutch.v1.OpenSessionResponse\x12\x41\n\x06\x41ttach\x12\x19.clutch.v1.ClientEnvelope\x1a\x18.clutch.v1.AgentEnvelope(\x01\x30\x01\x12\x46\n\tGetStatus\x12\x1b.clutch.v1.GetStatusRequest\x1a\x1c.clutch.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -26,8 +26,10 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_DEFINEPROFILE_VARIABLESENTRY']._options = None
   _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_options = b'8\001'
-  _globals['_OUTPUTSTREAM']._serialized_start=3198
-  _globals['_OUTPUTSTREAM']._serialized_end=3295
+  _globals['_OUTPUTSTREAM']._serialized_start=3681
+  _globals['_OUTPUTSTREAM']._serialized_end=3778
+  _globals['_MECHANISM']._serialized_start=3781
+  _globals['_MECHANISM']._serialized_end=3917
   _globals['_PROTOCOLVERSION']._serialized_start=111
   _globals['_PROTOCOLVERSION']._serialized_end=158
   _globals['_ENVIRONMENT']._serialized_start=161
@@ -45,37 +47,41 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_CLIENTFRAME']._serialized_start=1078
   _globals['_CLIENTFRAME']._serialized_end=1469
   _globals['_DEFINEPROFILE']._serialized_start=1472
-  _globals['_DEFINEPROFILE']._serialized_end=1649
-  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_start=1601
-  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_end=1649
-  _globals['_OPENCALL']._serialized_start=1651
-  _globals['_OPENCALL']._serialized_end=1772
-  _globals['_SUBMITBATCH']._serialized_start=1775
-  _globals['_SUBMITBATCH']._serialized_end=1956
-  _globals['_PAYLOADPART']._serialized_start=1958
-  _globals['_PAYLOADPART']._serialized_end=2003
-  _globals['_CLOSECALL']._serialized_start=2005
-  _globals['_CLOSECALL']._serialized_end=2033
-  _globals['_AGENTENVELOPE']._serialized_start=2035
-  _globals['_AGENTENVELOPE']._serialized_end=2089
-  _globals['_AGENTFRAME']._serialized_start=2092
-  _globals['_AGENTFRAME']._serialized_end=2328
-  _globals['_OUTPUT']._serialized_start=2330
-  _globals['_OUTPUT']._serialized_end=2406
-  _globals['_CAPACITY']._serialized_start=2408
-  _globals['_CAPACITY']._serialized_end=2433
-  _globals['_GETSTATUSREQUEST']._serialized_start=2435
-  _globals['_GETSTATUSREQUEST']._serialized_end=2453
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2456
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2780
-  _globals['_BLOBSTATUS']._serialized_start=2783
-  _globals['_BLOBSTATUS']._serialized_end=2926
-  _globals['_ENVIRONMENTSTATUS']._serialized_start=2928
-  _globals['_ENVIRONMENTSTATUS']._serialized_end=3051
-  _globals['_SESSIONSTATUS']._serialized_start=3053
-  _globals['_SESSIONSTATUS']._serialized_end=3116
-  _globals['_WORKERSTATUS']._serialized_start=3118
-  _globals['_WORKERSTATUS']._serialized_end=3196
-  _globals['_EXECUTOR']._serialized_start=3298
-  _globals['_EXECUTOR']._serialized_end=3525
+  _globals['_DEFINEPROFILE']._serialized_end=1684
+  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_start=1636
+  _globals['_DEFINEPROFILE_VARIABLESENTRY']._serialized_end=1684
+  _globals['_LIMITS']._serialized_start=1686
+  _globals['_LIMITS']._serialized_end=1813
+  _globals['_OPENCALL']._serialized_start=1816
+  _globals['_OPENCALL']._serialized_end=1997
+  _globals['_SUBMITBATCH']._serialized_start=2000
+  _globals['_SUBMITBATCH']._serialized_end=2181
+  _globals['_PAYLOADPART']._serialized_start=2183
+  _globals['_PAYLOADPART']._serialized_end=2228
+  _globals['_CLOSECALL']._serialized_start=2230
+  _globals['_CLOSECALL']._serialized_end=2258
+  _globals['_AGENTENVELOPE']._serialized_start=2260
+  _globals['_AGENTENVELOPE']._serialized_end=2314
+  _globals['_AGENTFRAME']._serialized_start=2317
+  _globals['_AGENTFRAME']._serialized_end=2553
+  _globals['_OUTPUT']._serialized_start=2555
+  _globals['_OUTPUT']._serialized_end=2631
+  _globals['_CAPACITY']._serialized_start=2633
+  _globals['_CAPACITY']._serialized_end=2658
+  _globals['_GETSTATUSREQUEST']._serialized_start=2660
+  _globals['_GETSTATUSREQUEST']._serialized_end=2678
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2681
+  _globals['_GETSTATUSRESPONSE']._serialized_end=3050
+  _globals['_ENFORCEMENT']._serialized_start=3053
+  _globals['_ENFORCEMENT']._serialized_end=3263
+  _globals['_BLOBSTATUS']._serialized_start=3266
+  _globals['_BLOBSTATUS']._serialized_end=3409
+  _globals['_ENVIRONMENTSTATUS']._serialized_start=3411
+  _globals['_ENVIRONMENTSTATUS']._serialized_end=3534
+  _globals['_SESSIONSTATUS']._serialized_start=3536
+  _globals['_SESSIONSTATUS']._serialized_end=3599
+  _globals['_WORKERSTATUS']._serialized_start=3601
+  _globals['_WORKERSTATUS']._serialized_end=3679
+  _globals['_EXECUTOR']._serialized_start=3920
+  _globals['_EXECUTOR']._serialized_end=4147
 # @@protoc_insertion_point(module_scope)

@@ -14,9 +14,22 @@ class OutputStream(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTPUT_STREAM_UNSPECIFIED: _ClassVar[OutputStream]
     OUTPUT_STREAM_STDOUT: _ClassVar[OutputStream]
     OUTPUT_STREAM_STDERR: _ClassVar[OutputStream]
+
+class Mechanism(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MECHANISM_UNSPECIFIED: _ClassVar[Mechanism]
+    MECHANISM_CGROUP_V2: _ClassVar[Mechanism]
+    MECHANISM_CGROUP_V1: _ClassVar[Mechanism]
+    MECHANISM_SAMPLING: _ClassVar[Mechanism]
+    MECHANISM_AFFINITY: _ClassVar[Mechanism]
 OUTPUT_STREAM_UNSPECIFIED: OutputStream
 OUTPUT_STREAM_STDOUT: OutputStream
 OUTPUT_STREAM_STDERR: OutputStream
+MECHANISM_UNSPECIFIED: Mechanism
+MECHANISM_CGROUP_V2: Mechanism
+MECHANISM_CGROUP_V1: Mechanism
+MECHANISM_SAMPLING: Mechanism
+MECHANISM_AFFINITY: Mechanism
 
 class ProtocolVersion(_message.Message):
     __slots__ = ("major", "minor")
@@ -127,7 +140,7 @@ class ClientFrame(_message.Message):
     def __init__(self, define_profile: _Optional[_Union[DefineProfile, _Mapping]] = ..., open_call: _Optional[_Union[OpenCall, _Mapping]] = ..., submit_batch: _Optional[_Union[SubmitBatch, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., close_call: _Optional[_Union[CloseCall, _Mapping]] = ..., offer_blob: _Optional[_Union[_blob_pb2.OfferBlob, _Mapping]] = ..., blob_part: _Optional[_Union[_blob_pb2.BlobPart, _Mapping]] = ..., release_blobs: _Optional[_Union[_blob_pb2.ReleaseBlobs, _Mapping]] = ...) -> None: ...
 
 class DefineProfile(_message.Message):
-    __slots__ = ("profile_id", "variables", "workers", "setup")
+    __slots__ = ("profile_id", "variables", "workers", "setup", "limits")
     class VariablesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -139,25 +152,47 @@ class DefineProfile(_message.Message):
     VARIABLES_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SETUP_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     profile_id: int
     variables: _containers.ScalarMap[str, str]
     workers: int
     setup: bytes
-    def __init__(self, profile_id: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., workers: _Optional[int] = ..., setup: _Optional[bytes] = ...) -> None: ...
+    limits: Limits
+    def __init__(self, profile_id: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., workers: _Optional[int] = ..., setup: _Optional[bytes] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("memory_bytes", "cpus", "processes", "open_files", "scratch_bytes", "soft_memory")
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FILES_FIELD_NUMBER: _ClassVar[int]
+    SCRATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SOFT_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    memory_bytes: int
+    cpus: float
+    processes: int
+    open_files: int
+    scratch_bytes: int
+    soft_memory: bool
+    def __init__(self, memory_bytes: _Optional[int] = ..., cpus: _Optional[float] = ..., processes: _Optional[int] = ..., open_files: _Optional[int] = ..., scratch_bytes: _Optional[int] = ..., soft_memory: bool = ...) -> None: ...
 
 class OpenCall(_message.Message):
-    __slots__ = ("call_id", "profile_id", "max_running", "nesting_level", "task_timeout_seconds")
+    __slots__ = ("call_id", "profile_id", "max_running", "nesting_level", "task_timeout_seconds", "task_cpu_seconds", "retries")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
     MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
     NESTING_LEVEL_FIELD_NUMBER: _ClassVar[int]
     TASK_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TASK_CPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     profile_id: int
     max_running: int
     nesting_level: int
     task_timeout_seconds: float
-    def __init__(self, call_id: _Optional[int] = ..., profile_id: _Optional[int] = ..., max_running: _Optional[int] = ..., nesting_level: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ...) -> None: ...
+    task_cpu_seconds: float
+    retries: int
+    def __init__(self, call_id: _Optional[int] = ..., profile_id: _Optional[int] = ..., max_running: _Optional[int] = ..., nesting_level: _Optional[int] = ..., task_timeout_seconds: _Optional[float] = ..., task_cpu_seconds: _Optional[float] = ..., retries: _Optional[int] = ...) -> None: ...
 
 class SubmitBatch(_message.Message):
     __slots__ = ("batch_id", "call_id", "tasks", "payload", "payload_bytes", "buffers", "shared")
@@ -232,7 +267,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("protocol", "agent_version", "pid", "host", "slots", "environments", "sessions", "workers", "draining", "blobs")
+    __slots__ = ("protocol", "agent_version", "pid", "host", "slots", "environments", "sessions", "workers", "draining", "blobs", "enforcement")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -243,6 +278,7 @@ class GetStatusResponse(_message.Message):
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     BLOBS_FIELD_NUMBER: _ClassVar[int]
+    ENFORCEMENT_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
     agent_version: str
     pid: int
@@ -253,7 +289,24 @@ class GetStatusResponse(_message.Message):
     workers: _containers.RepeatedCompositeFieldContainer[WorkerStatus]
     draining: bool
     blobs: BlobStatus
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., slots: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[EnvironmentStatus, _Mapping]]] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., draining: bool = ..., blobs: _Optional[_Union[BlobStatus, _Mapping]] = ...) -> None: ...
+    enforcement: Enforcement
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., slots: _Optional[int] = ..., environments: _Optional[_Iterable[_Union[EnvironmentStatus, _Mapping]]] = ..., sessions: _Optional[_Iterable[_Union[SessionStatus, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., draining: bool = ..., blobs: _Optional[_Union[BlobStatus, _Mapping]] = ..., enforcement: _Optional[_Union[Enforcement, _Mapping]] = ...) -> None: ...
+
+class Enforcement(_message.Message):
+    __slots__ = ("memory", "cpus", "processes", "kill", "cannot", "memory_ceiling_bytes")
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    KILL_FIELD_NUMBER: _ClassVar[int]
+    CANNOT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_CEILING_BYTES_FIELD_NUMBER: _ClassVar[int]
+    memory: Mechanism
+    cpus: Mechanism
+    processes: Mechanism
+    kill: Mechanism
+    cannot: _containers.RepeatedScalarFieldContainer[str]
+    memory_ceiling_bytes: int
+    def __init__(self, memory: _Optional[_Union[Mechanism, str]] = ..., cpus: _Optional[_Union[Mechanism, str]] = ..., processes: _Optional[_Union[Mechanism, str]] = ..., kill: _Optional[_Union[Mechanism, str]] = ..., cannot: _Optional[_Iterable[str]] = ..., memory_ceiling_bytes: _Optional[int] = ...) -> None: ...
 
 class BlobStatus(_message.Message):
     __slots__ = ("count", "cached", "memory_bytes", "memory_limit_bytes", "spilled_bytes", "spill_limit_bytes")

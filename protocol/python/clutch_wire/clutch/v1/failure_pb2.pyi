@@ -23,6 +23,12 @@ class FailureKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILURE_KIND_INITIALIZER_FAILED: _ClassVar[FailureKind]
     FAILURE_KIND_QUOTA_EXCEEDED: _ClassVar[FailureKind]
     FAILURE_KIND_INTERNAL: _ClassVar[FailureKind]
+    FAILURE_KIND_WORKER_KILLED: _ClassVar[FailureKind]
+    FAILURE_KIND_MEMORY_PRESSURE: _ClassVar[FailureKind]
+    FAILURE_KIND_CPU_TIME_LIMIT: _ClassVar[FailureKind]
+    FAILURE_KIND_PROCESS_LIMIT: _ClassVar[FailureKind]
+    FAILURE_KIND_SCRATCH_LIMIT: _ClassVar[FailureKind]
+    FAILURE_KIND_POISONOUS_BATCH: _ClassVar[FailureKind]
 
 class Fault(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -47,6 +53,12 @@ FAILURE_KIND_WORKER_START_FAILED: FailureKind
 FAILURE_KIND_INITIALIZER_FAILED: FailureKind
 FAILURE_KIND_QUOTA_EXCEEDED: FailureKind
 FAILURE_KIND_INTERNAL: FailureKind
+FAILURE_KIND_WORKER_KILLED: FailureKind
+FAILURE_KIND_MEMORY_PRESSURE: FailureKind
+FAILURE_KIND_CPU_TIME_LIMIT: FailureKind
+FAILURE_KIND_PROCESS_LIMIT: FailureKind
+FAILURE_KIND_SCRATCH_LIMIT: FailureKind
+FAILURE_KIND_POISONOUS_BATCH: FailureKind
 FAULT_UNSPECIFIED: Fault
 FAULT_TASK: Fault
 FAULT_DRIVER: Fault
@@ -54,7 +66,7 @@ FAULT_AGENT: Fault
 FAULT_NOBODY: Fault
 
 class Failure(_message.Message):
-    __slots__ = ("kind", "fault", "message", "advice", "task_index", "signal", "exit_code", "stderr_tail", "exception")
+    __slots__ = ("kind", "fault", "message", "advice", "task_index", "signal", "exit_code", "stderr_tail", "exception", "attempt", "breach", "wall_nanoseconds", "cpu_nanoseconds")
     KIND_FIELD_NUMBER: _ClassVar[int]
     FAULT_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +76,10 @@ class Failure(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     STDERR_TAIL_FIELD_NUMBER: _ClassVar[int]
     EXCEPTION_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    BREACH_FIELD_NUMBER: _ClassVar[int]
+    WALL_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    CPU_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     kind: FailureKind
     fault: Fault
     message: str
@@ -73,7 +89,19 @@ class Failure(_message.Message):
     exit_code: int
     stderr_tail: str
     exception: ExceptionInfo
-    def __init__(self, kind: _Optional[_Union[FailureKind, str]] = ..., fault: _Optional[_Union[Fault, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., task_index: _Optional[int] = ..., signal: _Optional[int] = ..., exit_code: _Optional[int] = ..., stderr_tail: _Optional[str] = ..., exception: _Optional[_Union[ExceptionInfo, _Mapping]] = ...) -> None: ...
+    attempt: int
+    breach: Breach
+    wall_nanoseconds: int
+    cpu_nanoseconds: int
+    def __init__(self, kind: _Optional[_Union[FailureKind, str]] = ..., fault: _Optional[_Union[Fault, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., task_index: _Optional[int] = ..., signal: _Optional[int] = ..., exit_code: _Optional[int] = ..., stderr_tail: _Optional[str] = ..., exception: _Optional[_Union[ExceptionInfo, _Mapping]] = ..., attempt: _Optional[int] = ..., breach: _Optional[_Union[Breach, _Mapping]] = ..., wall_nanoseconds: _Optional[int] = ..., cpu_nanoseconds: _Optional[int] = ...) -> None: ...
+
+class Breach(_message.Message):
+    __slots__ = ("limit", "peak")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PEAK_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    peak: int
+    def __init__(self, limit: _Optional[int] = ..., peak: _Optional[int] = ...) -> None: ...
 
 class ExceptionInfo(_message.Message):
     __slots__ = ("pickle", "type_name", "text", "traceback")

@@ -15,19 +15,25 @@ _sym_db = _symbol_database.Default()
 from clutch_wire.clutch.v1 import failure_pb2 as clutch_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63lutch/v1/outcome.proto\x12\tclutch.v1\x1a\x17\x63lutch/v1/failure.proto\"\xcd\x01\n\nBatchEnded\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x10.clutch.v1.ValueH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.clutch.v1.FailureH\x00\x12#\n\x07timings\x18\x04 \x01(\x0b\x32\x12.clutch.v1.Timings\x12\x1f\n\x05usage\x18\x05 \x01(\x0b\x32\x10.clutch.v1.Usage\x12\x12\n\nworker_pid\x18\x06 \x01(\rB\t\n\x07outcome\"V\n\x05Value\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x15\n\rpayload_bytes\x18\x02 \x01(\x04\x12\x14\n\x0c\x62uffer_bytes\x18\x03 \x03(\x04\x12\x0f\n\x07\x62lob_id\x18\x04 \x01(\x04\"\xac\x01\n\x07Timings\x12\x11\n\tqueued_at\x18\x01 \x01(\x04\x12\x13\n\x0b\x61ssigned_at\x18\x02 \x01(\x04\x12\x13\n\x0breceived_at\x18\x03 \x01(\x04\x12\x14\n\x0cunpickled_at\x18\x04 \x01(\x04\x12\x0e\n\x06ran_at\x18\x05 \x01(\x04\x12\x12\n\npickled_at\x18\x06 \x01(\x04\x12\x10\n\x08\x65nded_at\x18\x07 \x01(\x04\x12\x18\n\x10task_nanoseconds\x18\x08 \x03(\x04\"X\n\x05Usage\x12\x18\n\x10user_nanoseconds\x18\x01 \x01(\x04\x12\x1a\n\x12system_nanoseconds\x18\x02 \x01(\x04\x12\x19\n\x11peak_memory_bytes\x18\x03 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63lutch/v1/outcome.proto\x12\tclutch.v1\x1a\x17\x63lutch/v1/failure.proto\"\x9b\x02\n\nBatchEnded\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x10.clutch.v1.ValueH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.clutch.v1.FailureH\x00\x12#\n\x07timings\x18\x04 \x01(\x0b\x32\x12.clutch.v1.Timings\x12\x1f\n\x05usage\x18\x05 \x01(\x0b\x32\x10.clutch.v1.Usage\x12\x12\n\nworker_pid\x18\x06 \x01(\r\x12,\n\x10\x65\x61rlier_attempts\x18\x07 \x03(\x0b\x32\x12.clutch.v1.Attempt\x12\x1e\n\x05notes\x18\x08 \x03(\x0b\x32\x0f.clutch.v1.NoteB\t\n\x07outcome\"f\n\x07\x41ttempt\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.clutch.v1.FailureKind\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x12\n\nworker_pid\x18\x03 \x01(\r\x12\x10\n\x08\x65nded_at\x18\x04 \x01(\x04\"8\n\x04Note\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.clutch.v1.NoteKind\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"k\n\x05Value\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x15\n\rpayload_bytes\x18\x02 \x01(\x04\x12\x14\n\x0c\x62uffer_bytes\x18\x03 \x03(\x04\x12\x0f\n\x07\x62lob_id\x18\x04 \x01(\x04\x12\x13\n\x0bsaved_bytes\x18\x05 \x03(\x04\"\xac\x01\n\x07Timings\x12\x11\n\tqueued_at\x18\x01 \x01(\x04\x12\x13\n\x0b\x61ssigned_at\x18\x02 \x01(\x04\x12\x13\n\x0breceived_at\x18\x03 \x01(\x04\x12\x14\n\x0cunpickled_at\x18\x04 \x01(\x04\x12\x0e\n\x06ran_at\x18\x05 \x01(\x04\x12\x12\n\npickled_at\x18\x06 \x01(\x04\x12\x10\n\x08\x65nded_at\x18\x07 \x01(\x04\x12\x18\n\x10task_nanoseconds\x18\x08 \x03(\x04\"X\n\x05Usage\x12\x18\n\x10user_nanoseconds\x18\x01 \x01(\x04\x12\x1a\n\x12system_nanoseconds\x18\x02 \x01(\x04\x12\x19\n\x11peak_memory_bytes\x18\x03 \x01(\x04*\xda\x01\n\x08NoteKind\x12\x19\n\x15NOTE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19NOTE_KIND_CHILDREN_KILLED\x10\x01\x12\x1a\n\x16NOTE_KIND_THREADS_LEFT\x10\x02\x12\x18\n\x14NOTE_KIND_FILES_LEFT\x10\x03\x12$\n NOTE_KIND_CHILDREN_OUT_OF_MEMORY\x10\x04\x12\x1b\n\x17NOTE_KIND_CPU_THROTTLED\x10\x05\x12\x1b\n\x17NOTE_KIND_STATE_CHANGED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clutch_wire.clutch.v1.outcome_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
+  _globals['_NOTEKIND']._serialized_start=886
+  _globals['_NOTEKIND']._serialized_end=1104
   _globals['_BATCHENDED']._serialized_start=64
-  _globals['_BATCHENDED']._serialized_end=269
-  _globals['_VALUE']._serialized_start=271
-  _globals['_VALUE']._serialized_end=357
-  _globals['_TIMINGS']._serialized_start=360
-  _globals['_TIMINGS']._serialized_end=532
-  _globals['_USAGE']._serialized_start=534
-  _globals['_USAGE']._serialized_end=622
+  _globals['_BATCHENDED']._serialized_end=347
+  _globals['_ATTEMPT']._serialized_start=349
+  _globals['_ATTEMPT']._serialized_end=451
+  _globals['_NOTE']._serialized_start=453
+  _globals['_NOTE']._serialized_end=509
+  _globals['_VALUE']._serialized_start=511
+  _globals['_VALUE']._serialized_end=618
+  _globals['_TIMINGS']._serialized_start=621
+  _globals['_TIMINGS']._serialized_end=793
+  _globals['_USAGE']._serialized_start=795
+  _globals['_USAGE']._serialized_end=883
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,48 @@
+//! What holds limits on this machine, found once.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism};
+use crate::identifiers::{Pid, WorkerId};
+
+/// Encloses workers.
+#[derive(Debug, Clone)]
+pub(crate) struct Enforcer {
+    enforcement: Arc<Enforcement>,
+}
+
+impl Enforcer {
+    /// Finds out what this machine and this process's rights allow, and removes
+    /// what agents left that were killed.
+    pub(crate) fn probe(options: &LimitOptions) -> Self {
+        let enforcement = Enforcement {
+            memory: Mechanism::Sampling,
+            cpus: Mechanism::Affinity,
+            processes: Mechanism::Sampling,
+            kill: Mechanism::Sampling,
+            cannot: Vec::new(),
+            memory_ceiling_bytes: options.memory_ceiling_bytes,
+        };
+        Self { enforcement: Arc::new(enforcement) }
+    }
+
+    /// What holds limits here.
+    pub(crate) fn enforcement(&self) -> &Enforcement {
+        &self.enforcement
+    }
+
+    /// Encloses a worker that has not run anything of its session yet. Blocks
+    /// for milliseconds at most.
+    ///
+    /// # Errors
+    /// When a limit cannot be put in force, which was possible at the start.
+    pub(crate) fn enclose(
+        &self,
+        worker: WorkerId,
+        pid: Pid,
+        limits: Limits,
+    ) -> io::Result<Enclosure> {
+        Enclosure::new(worker, pid, limits)
+    }
+}
