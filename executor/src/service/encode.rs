@@ -244,6 +244,7 @@ mod tests {
     use super::*;
     use crate::blobs::{Piece, Store};
     use crate::identifiers::{BatchId, SessionId};
+    use crate::pool::Saved;
     use crate::settings::BlobOptions;
 
     #[test]
@@ -270,6 +271,9 @@ mod tests {
             timings: Timings::default(),
             usage: Usage::default(),
             pid: None,
+            saved: Saved::default(),
+            notes: Vec::new(),
+            earlier: Vec::new(),
         }
     }
 

@@ -139,7 +139,7 @@ impl Worker {
                 Ok(Done { pickle, lengths, file })
             }
             FromWorker::Failed(_, failure) => Err(failure),
-            other @ (FromWorker::Ready | FromWorker::SetupFailed(_)) => {
+            other @ (FromWorker::Ready | FromWorker::SetupFailed(_) | FromWorker::Saved(_)) => {
                 panic!("unexpected {other:?}")
             }
         }

@@ -154,7 +154,7 @@ impl Worker {
         match message {
             FromWorker::Done(report, _) => Ok((report, payload)),
             FromWorker::Failed(report, failure) => Err(Box::new((report, failure, payload))),
-            other @ (FromWorker::Ready | FromWorker::SetupFailed(_)) => {
+            other @ (FromWorker::Ready | FromWorker::SetupFailed(_) | FromWorker::Saved(_)) => {
                 panic!("unexpected {other:?}")
             }
         }
