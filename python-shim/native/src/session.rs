@@ -20,6 +20,9 @@ pub(crate) type Conversation = clutch_client::Session<Py<PyAny>>;
 /// is needed.
 type Errand<'py> = (Call, Bound<'py, PyList>, bool);
 
+/// `joblib_clutch.profile.WorkerLimits`; zeros are none.
+type Limits = (u64, f64, u32, u64, u64, bool);
+
 /// See `Session` in `joblib_clutch/_native.pyi`.
 #[pyclass(frozen, module = "joblib_clutch._native")]
 pub(crate) struct Session {
@@ -106,23 +109,31 @@ impl Session {
         variables: Vec<(String, String)>,
         workers: u32,
         setup: &Bound<'_, PyBytes>,
+        limits: Limits,
     ) -> u64 {
+        let (memory_bytes, cpus, processes, open_files, scratch_bytes, soft_memory) = limits;
+        let limits =
+            v1::Limits { memory_bytes, cpus, processes, open_files, scratch_bytes, soft_memory };
         self.session.define_profile(v1::DefineProfile {
             profile_id: 0,
             variables: variables.into_iter().collect(),
             workers,
             setup: bytes::Bytes::copy_from_slice(setup.as_bytes()),
-            limits: None,
+            limits: Some(limits).filter(|limits| *limits != v1::Limits::default()),
         })
     }
 
-    #[pyo3(signature = (profile_id, *, max_running, nesting_level, task_timeout_seconds, awaited))]
+    #[pyo3(signature = (profile_id, *, max_running, nesting_level, task_timeout_seconds,
+                        task_cpu_seconds, retries, awaited))]
+    #[expect(clippy::too_many_arguments, reason = "keywords")]
     fn open_call(
         &self,
         profile_id: u64,
         max_running: u32,
         nesting_level: u32,
         task_timeout_seconds: f64,
+        task_cpu_seconds: f64,
+        retries: Option<u32>,
         awaited: bool,
     ) -> Call {
         let open = v1::OpenCall {
@@ -131,8 +142,8 @@ impl Session {
             max_running,
             nesting_level,
             task_timeout_seconds,
-            task_cpu_seconds: 0.0,
-            retries: None,
+            task_cpu_seconds,
+            retries,
         };
         let call = self.session.open_call(CallOptions { open, awaited });
         Call { session: Arc::clone(&self.session), call }

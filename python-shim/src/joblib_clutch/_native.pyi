@@ -119,9 +119,13 @@ class Session:
         """Whether blobs go through shared memory."""
 
     def define_profile(
-        self, variables: Sequence[tuple[str, str]], workers: int, setup: bytes
+        self,
+        variables: Sequence[tuple[str, str]],
+        workers: int,
+        setup: bytes,
+        limits: tuple[int, float, int, int, int, bool],
     ) -> int:
-        """Describe workers; gives the profile's name."""
+        """Describe workers, see `WorkerProfile`; gives the profile's name."""
 
     def open_call(
         self,
@@ -130,6 +134,8 @@ class Session:
         max_running: int,
         nesting_level: int,
         task_timeout_seconds: float,
+        task_cpu_seconds: float,
+        retries: int | None,
         awaited: bool,
     ) -> Call:
         """Open a call. `awaited`: some thread will call `Call.take` most of the time."""

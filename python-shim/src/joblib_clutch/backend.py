@@ -42,7 +42,7 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     inner_max_num_threads : int or None
         Threads that each worker's numerical libraries may use.
     **options
-        ``agents``, ``env``, ``initializer``, ``initargs``, ``task_timeout``; see
+        ``agents``, ``task_timeout``, ``memory_limit`` and the others of
         `joblib_clutch.settings.Settings`. ``Parallel`` takes them too.
     """
 
@@ -160,12 +160,13 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self._drop_leftovers()
         if self._call is None or self._call.started:
             self._call = Call(awaited=self._awaited)
+        every_slot = self._n_jobs == -1 and self._settings.whole_cpus == 1
         plan = CallPlan(
             settings=self._settings,
-            max_running=0 if self._n_jobs == -1 else self._slots_for(self._n_jobs),
+            max_running=0 if every_slot else self._slots_for(self._n_jobs),
             # What joblib was told: the one task at a time of n_jobs=-2 on two
             # slots leaves the other slot's cores alone.
-            workers=0 if self._n_jobs == -1 else self.effective_n_jobs(self._n_jobs),
+            workers=0 if every_slot else self.effective_n_jobs(self._n_jobs),
             nesting_level=(self.nesting_level or 0) + 1,
             inner_max_num_threads=self.inner_max_num_threads,
         )
@@ -252,7 +253,10 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
     def _slots_for(self, n_jobs: int) -> int:
         if n_jobs > 0:
             return n_jobs
-        return max(session_for(self._settings).slots + 1 + n_jobs, 1)
+        # A negative number is one of CPUs, as joblib has it: tasks that want more
+        # than one are fewer.
+        slots = session_for(self._settings).slots + 1 + n_jobs
+        return max(slots // self._settings.whole_cpus, 1)
 
     def _for_one_parallel(self, settings: Settings) -> ClutchBackend:
         clone = type(self)(

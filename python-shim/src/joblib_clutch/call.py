@@ -99,13 +99,7 @@ class Call:
             What the call asks for.
         """
         profile = worker_profile(plan.settings, plan.inner_max_num_threads, plan.workers)
-        self._native = session.open_call(
-            profile,
-            max_running=plan.max_running,
-            nesting_level=plan.nesting_level,
-            task_timeout_seconds=plan.settings.task_timeout or 0.0,
-            awaited=self._awaited,
-        )
+        self._native = session.open_call(profile, plan, awaited=self._awaited)
         self._session = session
         self._max_batch_bytes = session.native.max_batch_bytes
         self._pickler = TaskPickler(

@@ -20,6 +20,37 @@ if TYPE_CHECKING:
     from joblib_clutch.settings import Settings
 
 
+# Where joblib looks first when a task asks for its number of CPUs.
+_JOBLIB_CPUS = "LOKY_MAX_CPU_COUNT"
+
+
+class WorkerLimits(NamedTuple):
+    """What a worker and all that it starts may use; 0: the agent's default.
+
+    Attributes
+    ----------
+    memory_bytes : int
+        Memory.
+    cpus : float
+        CPUs.
+    processes : int
+        Processes and threads.
+    open_files : int
+        Open files of each process.
+    scratch_bytes : int
+        Size of the scratch directory.
+    soft_memory : bool
+        Whether allocations fail short of the memory limit.
+    """
+
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    processes: int = 0
+    open_files: int = 0
+    scratch_bytes: int = 0
+    soft_memory: bool = False
+
+
 class WorkerProfile(NamedTuple):
     """Content of a profile; equal profiles share their workers.
 
@@ -31,11 +62,14 @@ class WorkerProfile(NamedTuple):
         Batches that run at once; 0: the agent's slots.
     setup : bytes
         Pickled dictionary for the interpreter host.
+    limits : WorkerLimits
+        What each worker may use.
     """
 
     variables: tuple[tuple[str, str], ...]
     workers: int
     setup: bytes
+    limits: WorkerLimits = WorkerLimits()
 
 
 class DeferredInitializer:
@@ -98,9 +132,21 @@ def worker_profile(
         setup["initializer"] = _deferred(settings.initializer, settings.initargs)
         setup["initargs"] = ()
     return WorkerProfile(
-        variables=_variables(inner_max_num_threads),
+        variables=_variables(settings, inner_max_num_threads),
         workers=workers,
         setup=pickle.dumps(setup, protocol=5),
+        limits=_limits(settings),
+    )
+
+
+def _limits(settings: Settings) -> WorkerLimits:
+    return WorkerLimits(
+        memory_bytes=settings.memory_limit or 0,
+        cpus=settings.cpus_per_task or 0.0,
+        processes=settings.process_limit or 0,
+        open_files=settings.open_files_limit or 0,
+        scratch_bytes=settings.scratch_limit or 0,
+        soft_memory=settings.soft_memory,
     )
 
 
@@ -116,11 +162,31 @@ def _deferred(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> 
         ) from error
 
 
-def _variables(inner_max_num_threads: int | None) -> tuple[tuple[str, str], ...]:
+def _variables(
+    settings: Settings, inner_max_num_threads: int | None
+) -> tuple[tuple[str, str], ...]:
     thread_variables = list(ParallelBackendBase.MAX_NUM_THREADS_VARS)
+    variables: dict[str, str] = {}
     if inner_max_num_threads is not None:
-        return tuple((name, str(inner_max_num_threads)) for name in thread_variables)
-    # What the user set at the driver wins; the agent fills in the rest, because
-    # only it knows its machine's cores.
-    wanted = [*thread_variables, ParallelBackendBase.TBB_ENABLE_IPC_VAR]
-    return tuple((name, os.environ[name]) for name in wanted if name in os.environ)
+        variables.update(dict.fromkeys(thread_variables, str(inner_max_num_threads)))
+    else:
+        # What the user set at the driver wins; the agent fills in the rest, because
+        # only it knows its machine's cores.
+        wanted = [*thread_variables, ParallelBackendBase.TBB_ENABLE_IPC_VAR]
+        variables.update({name: os.environ[name] for name in wanted if name in os.environ})
+    if settings.cpus_per_task is not None:
+        variables[_JOBLIB_CPUS] = str(settings.whole_cpus)
+        if inner_max_num_threads is None:
+            # More threads than CPUs would only wait for each other.
+            for name in thread_variables:
+                variables[name] = _at_most(settings.whole_cpus, variables.get(name))
+    return tuple(variables.items())
+
+
+def _at_most(threads: int, said: str | None) -> str:
+    if said is None:
+        return str(threads)
+    try:
+        return said if 0 < int(said) <= threads else str(threads)
+    except ValueError:  # for example a list, with a number for each level
+        return said

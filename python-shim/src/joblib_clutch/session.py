@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from joblib_clutch.call import CallPlan
     from joblib_clutch.profile import WorkerProfile
 
 # A profile is one frame, and a frame must fit in one envelope.
@@ -84,27 +85,15 @@ class Session:
         """Batches that the agent runs at once, now."""
         return self.native.slots
 
-    def open_call(
-        self,
-        profile: WorkerProfile,
-        *,
-        max_running: int,
-        nesting_level: int,
-        task_timeout_seconds: float,
-        awaited: bool,
-    ) -> _native.Call:
+    def open_call(self, profile: WorkerProfile, plan: CallPlan, *, awaited: bool) -> _native.Call:
         """Open a joblib call.
 
         Parameters
         ----------
         profile : WorkerProfile
             Workers that run it.
-        max_running : int
-            Batches that may run at once; 0: the agent's slots.
-        nesting_level : int
-            Nesting level of joblib calls made inside the tasks.
-        task_timeout_seconds : float
-            Wall time that one task may take; 0: no limit.
+        plan : CallPlan
+            What it asks for.
         awaited : bool
             Whether joblib waits for the futures.
 
@@ -130,14 +119,16 @@ class Session:
             profile_id = self._profiles.get(profile)
             if profile_id is None:
                 profile_id = self.native.define_profile(
-                    profile.variables, profile.workers, profile.setup
+                    profile.variables, profile.workers, profile.setup, profile.limits
                 )
                 self._profiles[profile] = profile_id
         return self.native.open_call(
             profile_id,
-            max_running=max_running,
-            nesting_level=nesting_level,
-            task_timeout_seconds=task_timeout_seconds,
+            max_running=plan.max_running,
+            nesting_level=plan.nesting_level,
+            task_timeout_seconds=plan.settings.task_timeout or 0.0,
+            task_cpu_seconds=plan.settings.task_cpu_timeout or 0.0,
+            retries=plan.settings.retries,
             awaited=awaited,
         )
 

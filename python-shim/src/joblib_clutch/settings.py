@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from joblib.disk import memstr_to_bytes
+from joblib_clutch import quantities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +31,10 @@ _JOBLIB_OPTIONS = frozenset(
 class Settings:
     """What the user asked of the backend.
 
+    A limit that is None is the agent's default, mostly none. Limits are for
+    each worker with all the processes that it starts, and a worker runs one
+    task at a time.
+
     Attributes
     ----------
     agents : str or None
@@ -45,6 +49,25 @@ class Settings:
         Arguments of `initializer`.
     task_timeout : float or None
         Wall time that each single task may take, in seconds.
+    task_cpu_timeout : float or None
+        CPU time that each single task may use, in seconds.
+    memory_limit : int or None
+        Memory in bytes. Text like ``"2GB"`` or ``"512MiB"`` is accepted.
+    soft_memory : bool
+        Whether allocations are to fail, with `MemoryError`, short of the
+        memory limit, where that is possible.
+    cpus_per_task : float or None
+        CPUs, fractions included.
+    process_limit : int or None
+        Processes and threads.
+    open_files_limit : int or None
+        Open files of each process.
+    scratch_limit : int or None
+        Bytes in the scratch directory, which exists only with such a limit, by
+        the name in ``TMPDIR``. Text is accepted.
+    retries : int or None
+        How often a batch may be run again, whatever ended it; None: at most
+        twice, and only when nobody but the machine or the agent is to blame.
     max_nbytes : int or None
         joblib's: arrays of more bytes are sent once and mapped by the workers;
         None: none is. Text like ``"10M"`` is accepted.
@@ -59,6 +82,14 @@ class Settings:
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     task_timeout: float | None = None
+    task_cpu_timeout: float | None = None
+    memory_limit: int | None = None
+    soft_memory: bool = False
+    cpus_per_task: float | None = None
+    process_limit: int | None = None
+    open_files_limit: int | None = None
+    scratch_limit: int | None = None
+    retries: int | None = None
     max_nbytes: int | None = _MAX_NBYTES
     mmap_mode: str | None = "r"
 
@@ -78,7 +109,7 @@ class Settings:
         Raises
         ------
         TypeError
-            An option is not known.
+            An option is not known, or its value is of a wrong type.
         ValueError
             An option's value cannot be used.
         """
@@ -93,23 +124,36 @@ class Settings:
             self, **{name: options[name] for name in options if name in known}
         )
 
+    @property
+    def whole_cpus(self) -> int:
+        """CPUs that one task takes from others, and threads that it may have."""
+        return 1 if self.cpus_per_task is None else math.ceil(self.cpus_per_task)
+
     def __post_init__(self) -> None:
         """Normalize and check the values."""
-        # The dataclass is frozen for its users, not for its own constructor.
-        object.__setattr__(self, "agents", _one_address(self.agents))
-        object.__setattr__(self, "initargs", tuple(self.initargs))
+        self._set("agents", _one_address(self.agents))
+        self._set("initargs", tuple(self.initargs))
         if self.initializer is not None and not callable(self.initializer):
             raise TypeError(f"initializer must be callable, not {self.initializer!r}")
-        if self.task_timeout is not None and not self.task_timeout > 0:
-            raise ValueError(
-                f"task_timeout must be a positive number of seconds, not {self.task_timeout!r}"
-            )
-        object.__setattr__(self, "max_nbytes", _bytes(self.max_nbytes))
+        for name in ("task_timeout", "task_cpu_timeout"):
+            self._set(name, quantities.seconds(name, getattr(self, name)))
+        for name in ("memory_limit", "scratch_limit"):
+            self._set(name, quantities.size(name, getattr(self, name)))
+        for name, least in (("process_limit", 1), ("open_files_limit", 1), ("retries", 0)):
+            self._set(name, quantities.count(name, getattr(self, name), least))
+        self._set("cpus_per_task", quantities.cpus("cpus_per_task", self.cpus_per_task))
+        self._set("max_nbytes", quantities.array_size("max_nbytes", self.max_nbytes))
+        if not isinstance(self.soft_memory, bool):
+            raise TypeError(f"soft_memory must be True or False, not {self.soft_memory!r}")
         if self.mmap_mode not in _MMAP_MODES:
             raise ValueError(
                 f"mmap_mode must be one of {', '.join(map(repr, _MMAP_MODES))},"
                 f" not {self.mmap_mode!r}"
             )
+
+    def _set(self, name: str, value: object) -> None:
+        # The dataclass is frozen for its users, not for its own constructor.
+        object.__setattr__(self, name, value)
 
 
 def _one_address(agents: object) -> str | None:
@@ -125,25 +169,3 @@ def _one_address(agents: object) -> str | None:
             f" not supported yet, and {len(agents)} were given"
         )
     return str(agents[0])
-
-
-def _bytes(size: object) -> int | None:
-    if size is None:
-        return None
-    problem: Exception | None = None
-    try:
-        # joblib compares with whatever number it is given, 1e6 included.
-        number = int(memstr_to_bytes(size) if isinstance(size, str) else _real(size))
-    except (IndexError, OverflowError, TypeError, ValueError) as error:
-        problem, number = error, -1
-    if number < 0:
-        raise ValueError(
-            f"max_nbytes must be a number of bytes, text like '10M', or None, not {size!r}"
-        ) from problem
-    return number
-
-
-def _real(size: object) -> float:
-    if not isinstance(size, Real):
-        raise TypeError
-    return float(size)
