@@ -59,6 +59,10 @@ class FakeAgent(services.ExecutorServicer):
         self.most_open = 0
         self.closed_calls = threading.Semaphore(0)
         self.on_batch: Callable[[Conversation, wire.SubmitBatch], None] | None = None
+        # Adds to an outcome before it is sent.
+        self.on_end: Callable[[outcome_pb2.BatchEnded], None] | None = None
+        # Results that are saved ahead of the rest of each batch.
+        self.saves = 0
         self.conversations: list[Conversation] = []
         self._server = grpc.server(ThreadPoolExecutor(8))
         services.add_ExecutorServicer_to_server(self, self._server)
@@ -143,6 +147,8 @@ class Conversation:
         with self._lock:
             if self._open.pop(ended.batch_id, None) is None:
                 return
+        if self.agent.on_end is not None:
+            self.agent.on_end(ended)
         if not ended.HasField("failure"):
             ended.value.payload = payload[:PART_BYTES]
             ended.value.payload_bytes = len(payload)
@@ -199,7 +205,9 @@ class Conversation:
                 finally:
                     timings.task_nanoseconds.append(time.monotonic_ns() - started)
             timings.ran_at = time.monotonic_ns()
-            data = pickle.dumps(results, protocol=5)
+            saved = [pickle.dumps([result]) for result in results[: self.agent.saves]]
+            ended.value.saved_bytes.extend(map(len, saved))
+            data = b"".join(saved) + pickle.dumps(results[len(saved) :], protocol=5)
             timings.pickled_at = timings.ended_at = time.monotonic_ns()
         except TaskFailureError as failure:
             ended.failure.CopyFrom(failure.failure)

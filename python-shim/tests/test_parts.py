@@ -32,7 +32,11 @@ def test_output_is_decoded_across_cuts(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_report_adds_up_what_the_call_kept() -> None:
     row = (1, 2, 5, 9.0, 0.5, 0.25, 0.0, (1.0, 2.0), 0.0, 0.1, 0.2)
-    kept = [(*row, 7 << 20, "OK"), (*row, 9 << 20, "TIME_LIMIT")]
+    again = ("WORKER_KILLED", "MEMORY_PRESSURE")
+    kept = [
+        (*row, 7 << 20, "OK", 3, again, (("CPU_THROTTLED", 40),)),
+        (*row, 9 << 20, "TIME_LIMIT", 1, (), ()),
+    ]
     report = Report(Kept(kept), "h")  # type: ignore[arg-type]
     assert [(r.outcome, r.host, r.queued_at_seconds) for r in report.rows] == [
         ("OK", "h", 9.0),
@@ -41,7 +45,19 @@ def test_report_adds_up_what_the_call_kept() -> None:
     summary = report.summary()
     assert (summary["batches"], summary["batches_failed"], summary["tasks"]) == (5, 1, 4)
     assert (summary["ran_seconds"], summary["peak_memory_bytes"]) == (6.0, 9 << 20)
-    assert "TIME_LIMIT" in str(report)
+    assert (summary["batches_retried"], summary["retries"]) == (1, 2)
+    header, first, second, total, note = str(report).splitlines()
+    assert header.split()[-2:] == ["attempts", "outcome"]
+    assert first.endswith("  3  OK after WORKER_KILLED, MEMORY_PRESSURE")
+    assert second.endswith("  1  TIME_LIMIT")
+    assert "1 failed, 1 run again; ran 6.000 s" in total
+    assert note == "CPU_THROTTLED: 40 ms in 1 batch"
+
+
+def test_a_report_without_attempts_says_nothing_of_them() -> None:
+    row = (1, 2, 5, 9.0, 0.5, 0.25, 0.0, (1.0, 2.0), 0.0, 0.1, 0.2, 7 << 20, "OK", 1, (), ())
+    assert "attempts" not in str(Report(Kept([row])))  # type: ignore[arg-type]
+    assert "again" not in str(Report(Kept([row])))  # type: ignore[arg-type]
 
 
 def test_a_report_of_a_call_that_never_began_is_empty() -> None:
@@ -57,6 +73,10 @@ class Kept:
 
     def rows(self) -> tuple[list[tuple[object, ...]], int]:
         return self._rows, 3
+
+    def remarks(self) -> tuple[list[tuple[str, int]], list[tuple[str, int, int]]]:
+        notes = [note for row in self._rows for note in row[-1]]  # type: ignore[attr-defined]
+        return [], [(kind, count, 1) for kind, count in notes]
 
 
 class Printed:

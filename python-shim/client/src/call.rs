@@ -58,6 +58,8 @@ pub struct Outcome {
     pub ran_nanoseconds: u64,
     /// The worker; 0 when it never reached one.
     pub worker_pid: u32,
+    /// Attempts before this one, in order.
+    pub earlier: Vec<v1::Attempt>,
 }
 
 /// The results of a batch.
@@ -65,16 +67,17 @@ pub struct Outcome {
 pub struct Value {
     /// The payload, in the pieces in which it came.
     pub pieces: Vec<Bytes>,
-    /// Length of the pickle at its beginning, in bytes.
-    pub pickle_bytes: u64,
-    /// The pickle's out-of-band buffers.
+    /// Lengths of the pickles at its beginning, in bytes: those that were saved
+    /// before the rest of the batch ran, then the last one.
+    pub pickle_bytes: Vec<u64>,
+    /// The last pickle's out-of-band buffers.
     pub buffers: Buffers,
 }
 
 /// Where the out-of-band buffers of a pickle are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Buffers {
-    /// After the pickle, one after the other, with these lengths.
+    /// After the pickles, one after the other, with these lengths.
     Inline(Vec<u64>),
     /// In a blob to be fetched, each at the next multiple of 64 bytes.
     Blob {

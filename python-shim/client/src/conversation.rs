@@ -100,6 +100,7 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         ran_nanoseconds: timings.task_nanoseconds.iter().sum(),
         worker_pid: ended.worker_pid,
         result,
+        earlier: ended.earlier_attempts,
     };
     open.call.rows().add(Row {
         batch_id: ended.batch_id,
@@ -108,6 +109,8 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         timings,
         usage: ended.usage.unwrap_or_default(),
         failed: outcome.result.as_ref().err().map(|failure| failure.kind),
+        earlier: outcome.earlier.iter().map(|attempt| attempt.kind).collect(),
+        notes: ended.notes,
     });
     let ending = Ending::Outcome(Box::new(outcome));
     open.call.push(Ended { token: open.token, ending });
@@ -115,15 +118,20 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
 }
 
 fn whole_value(value: v1::Value, pieces: Vec<bytes::Bytes>) -> Result<Value, Broken> {
-    let v1::Value { payload_bytes, buffer_bytes, blob_id, .. } = value;
-    if blob_id != 0 {
-        let buffers = Buffers::Blob { blob_id, lengths: buffer_bytes };
-        return Ok(Value { pieces, pickle_bytes: payload_bytes, buffers });
-    }
-    let inline = buffer_bytes.iter().try_fold(0_u64, |sum, length| sum.checked_add(*length));
-    let pickle_bytes = inline.and_then(|inline| payload_bytes.checked_sub(inline));
-    let pickle_bytes = pickle_bytes.ok_or(Broken("buffers are longer than their payload"))?;
-    Ok(Value { pieces, pickle_bytes, buffers: Buffers::Inline(buffer_bytes) })
+    let v1::Value { payload_bytes, buffer_bytes, blob_id, saved_bytes, .. } = value;
+    let without = |rest: u64, lengths: &[u64]| {
+        lengths.iter().try_fold(rest, |rest, length| rest.checked_sub(*length))
+    };
+    let inline: &[u64] = if blob_id == 0 { &buffer_bytes } else { &[] };
+    let last = without(payload_bytes, inline).and_then(|rest| without(rest, &saved_bytes));
+    let last = last.ok_or(Broken("pickles and buffers are longer than their payload"))?;
+    let mut pickle_bytes = saved_bytes;
+    pickle_bytes.push(last);
+    let buffers = match blob_id {
+        0 => Buffers::Inline(buffer_bytes),
+        _ => Buffers::Blob { blob_id, lengths: buffer_bytes },
+    };
+    Ok(Value { pieces, pickle_bytes, buffers })
 }
 
 /// What the driver says, as the transport asks for it.
@@ -155,5 +163,32 @@ impl<T> Stream for Envelopes<T> {
         }
         state.waker = Some(context.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_pickle_has_what_saved_ones_and_buffers_leave() {
+        let value = |blob_id, saved: &[u64]| {
+            let value = v1::Value {
+                payload_bytes: 100,
+                buffer_bytes: vec![30, 10],
+                blob_id,
+                saved_bytes: saved.to_vec(),
+                ..Default::default()
+            };
+            whole_value(value, Vec::new()).map(|value| (value.pickle_bytes, value.buffers))
+        };
+        let inline = || Buffers::Inline(vec![30, 10]);
+        assert_eq!(value(0, &[]), Ok((vec![60], inline())));
+        assert_eq!(value(0, &[20, 5]), Ok((vec![20, 5, 35], inline())));
+        assert_eq!(value(0, &[60]), Ok((vec![60, 0], inline())));
+        let fetched = Buffers::Blob { blob_id: 9, lengths: vec![30, 10] };
+        assert_eq!(value(9, &[60]), Ok((vec![60, 40], fetched)));
+        assert!(value(0, &[61]).is_err());
+        assert!(value(9, &[u64::MAX, 1]).is_err());
     }
 }

@@ -24,5 +24,5 @@ pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, Value};
 pub use courier::Errand;
 pub use handshake::OpenError;
 pub use output::Outputs;
-pub use row::{Row, Rows};
+pub use row::{Noted, Row, Rows};
 pub use session::{BlobError, CallOptions, Lost, Session};

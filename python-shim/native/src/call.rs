@@ -74,6 +74,11 @@ impl Call {
         let rows = self.call.rows();
         Ok((row::to_python(py, &rows)?, rows.dropped()))
     }
+
+    fn remarks(&self) -> (row::Retried, row::Noted) {
+        let rows = self.call.rows();
+        (row::retried(&rows), row::noted(&rows))
+    }
 }
 
 fn uses(uses: Uses) -> Vec<v1::BlobUse> {

@@ -41,32 +41,36 @@ fn told<'py>(
     let pid = outcome.worker_pid;
     match outcome.result {
         Err(failure) => {
-            (token, "FAILED", ran, errors::failure(py, &failure, pid)?).into_pyobject(py)
+            (token, "FAILED", ran, errors::failure(py, &failure, pid, &outcome.earlier)?)
+                .into_pyobject(py)
         }
         Ok(value) => match results(py, session, value) {
-            Ok((pickle, buffers)) => (token, "OK", ran, pickle, buffers, pid).into_pyobject(py),
+            Ok((pickles, buffers)) => (token, "OK", ran, pickles, buffers, pid).into_pyobject(py),
             Err(error) => (token, "UNREADABLE", ran, error.to_string(), pid).into_pyobject(py),
         },
     }
 }
 
-/// The pickle, and its out-of-band buffers: `None`, a list of bytearrays, or a
-/// mapping with offsets and lengths.
+/// The pickles, and the out-of-band buffers of the last one: `None`, a list of
+/// bytearrays, or a mapping with offsets and lengths.
 fn results<'py>(
     py: Python<'py>,
     session: &Conversation,
     value: Value,
-) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyAny>)> {
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyAny>)> {
     let Value { pieces, pickle_bytes, buffers } = value;
     let mut rest = Pieces { pieces: pieces.into(), taken: 0 };
-    let length = usize::try_from(pickle_bytes)?;
-    let pickle = match rest.take_whole(length) {
-        Some(bytes) => PyBytes::new(py, &bytes),
-        None => PyBytes::new_with(py, length, |target| {
-            rest.fill(target);
-            Ok(())
-        })?,
-    };
+    let pickles = PyList::empty(py);
+    for length in pickle_bytes {
+        let length = usize::try_from(length)?;
+        pickles.append(match rest.take_whole(length) {
+            Some(bytes) => PyBytes::new(py, &bytes),
+            None => PyBytes::new_with(py, length, |target| {
+                rest.fill(target);
+                Ok(())
+            })?,
+        })?;
+    }
     let buffers = match buffers {
         Buffers::Inline(lengths) if lengths.is_empty() => py.None().into_bound(py),
         Buffers::Inline(lengths) => {
@@ -90,7 +94,7 @@ fn results<'py>(
             (Py::new(py, mapping)?, places).into_pyobject(py)?.into_any()
         }
     };
-    Ok((pickle, buffers))
+    Ok((pickles, buffers))
 }
 
 /// Where each buffer is in a result's file, and how long the file is.

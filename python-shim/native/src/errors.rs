@@ -6,6 +6,8 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::row::seconds;
+
 create_exception!(
     _native,
     OpenFailedError,
@@ -41,6 +43,7 @@ pub(crate) fn failure<'py>(
     py: Python<'py>,
     failure: &v1::Failure,
     worker_pid: u32,
+    earlier: &[v1::Attempt],
 ) -> PyResult<Bound<'py, PyDict>> {
     let said = PyDict::new(py);
     said.set_item("kind", kind_name(failure.kind))?;
@@ -57,6 +60,15 @@ pub(crate) fn failure<'py>(
     said.set_item("exception_text", exception.text)?;
     said.set_item("traceback", exception.traceback)?;
     said.set_item("pid", worker_pid)?;
+    said.set_item("attempt", failure.attempt)?;
+    said.set_item("breach", failure.breach.map(|breach| (breach.limit, breach.peak)))?;
+    said.set_item("wall_seconds", seconds(failure.wall_nanoseconds))?;
+    said.set_item("cpu_seconds", seconds(failure.cpu_nanoseconds))?;
+    let attempt = |attempt: &v1::Attempt| {
+        let kind = kind_name(attempt.kind);
+        (kind, attempt.message.clone(), attempt.worker_pid, seconds(attempt.ended_at))
+    };
+    said.set_item("earlier_attempts", earlier.iter().map(attempt).collect::<Vec<_>>())?;
     Ok(said)
 }
 
@@ -64,6 +76,14 @@ pub(crate) fn failure<'py>(
 pub(crate) fn kind_name(kind: i32) -> String {
     match v1::FailureKind::try_from(kind) {
         Ok(kind) => kind.as_str_name().trim_start_matches("FAILURE_KIND_").to_owned(),
+        Err(_) => format!("UNKNOWN_{kind}"),
+    }
+}
+
+/// For example `THREADS_LEFT`; a newer agent may send a kind unknown here.
+pub(crate) fn note_name(kind: i32) -> String {
+    match v1::NoteKind::try_from(kind) {
+        Ok(kind) => kind.as_str_name().trim_start_matches("NOTE_KIND_").to_owned(),
         Err(_) => format!("UNKNOWN_{kind}"),
     }
 }

@@ -5,7 +5,14 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
+use crate::errors::{kind_name, note_name};
+
 const NANO: f64 = 1e-9;
+
+/// Kinds of failure with numbers of batches.
+pub(crate) type Retried = Vec<(String, u64)>;
+/// Kinds of notes with sums of their counts and numbers of batches.
+pub(crate) type Noted = Vec<(String, u64, u64)>;
 
 /// Tuples in the order of the fields of `joblib_clutch.report.Row`, without the
 /// host, which is the same for all.
@@ -18,6 +25,7 @@ fn tuple<'py>(py: Python<'py>, row: &Row) -> PyResult<Bound<'py, PyTuple>> {
     let t = &row.timings;
     let ran = t.task_nanoseconds.iter().map(|ran| seconds(*ran)).collect::<Vec<_>>();
     let transfer = between(t.assigned_at, t.received_at) + between(t.pickled_at, t.ended_at);
+    let attempts = row.earlier.len() + usize::from(row.worker_pid != 0);
     let fields = [
         row.batch_id.into_bound_py_any(py)?,
         row.tasks.into_bound_py_any(py)?,
@@ -31,11 +39,23 @@ fn tuple<'py>(py: Python<'py>, row: &Row) -> PyResult<Bound<'py, PyTuple>> {
         seconds(row.usage.user_nanoseconds).into_bound_py_any(py)?,
         seconds(row.usage.system_nanoseconds).into_bound_py_any(py)?,
         row.usage.peak_memory_bytes.into_bound_py_any(py)?,
-        row.failed
-            .map_or_else(|| "OK".to_owned(), crate::errors::kind_name)
-            .into_bound_py_any(py)?,
+        row.failed.map_or_else(|| "OK".to_owned(), kind_name).into_bound_py_any(py)?,
+        attempts.into_bound_py_any(py)?,
+        PyTuple::new(py, row.earlier.iter().map(|kind| kind_name(*kind)))?.into_any(),
+        PyTuple::new(py, row.notes.iter().map(|note| (note_name(note.kind), note.count)))?
+            .into_any(),
     ];
     PyTuple::new(py, fields)
+}
+
+/// After which failures batches were run again, and how many.
+pub(crate) fn retried(rows: &Rows) -> Retried {
+    rows.retried().iter().map(|(kind, batches)| (kind_name(*kind), *batches)).collect()
+}
+
+/// What the notes of all batches add up to.
+pub(crate) fn noted(rows: &Rows) -> Noted {
+    rows.noted().iter().map(|(kind, n)| (note_name(*kind), n.count, n.batches)).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a nanosecond in a century is nothing")]

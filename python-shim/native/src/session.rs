@@ -154,7 +154,7 @@ impl Session {
         match py.detach(|| self.session.put(content.bytes(), writable)) {
             Ok(blob_id) => Ok(blob_id),
             Err(BlobError::Refused(failure)) => {
-                Err(BlobRefusedError::new_err(errors::failure(py, &failure, 0)?.unbind()))
+                Err(BlobRefusedError::new_err(errors::failure(py, &failure, 0, &[])?.unbind()))
             }
             Err(BlobError::Lost(lost)) => Err(OpenFailedError::new_err(lost.0)),
             Err(BlobError::Io(error)) => Err(PyOSError::new_err(error.to_string())),

@@ -32,12 +32,14 @@ Uses = Sequence[tuple[int, int]]
 Ending = tuple[Any, ...]
 """A batch that ended: what was given to `Call.submit`, then a word, then what belongs to it.
 
-- ``"OK"``: seconds that the tasks ran, pickle, buffers, worker's pid. Buffers are None, a
-  list of bytearrays, or a `Mapping` with (offset, length) pairs in bytes.
+- ``"OK"``: seconds that the tasks ran, pickles, buffers of the last pickle, worker's pid.
+  Buffers are None, a list of bytearrays, or a `Mapping` with (offset, length) pairs in bytes.
 - ``"FAILED"``: seconds that the tasks ran, the failure as a dictionary: ``kind``,
   ``fault``, ``message``, ``advice``, ``task_index``, ``signal``, ``exit_code``,
   ``stderr_tail``, ``exception_pickle``, ``exception_type``, ``exception_text``,
-  ``traceback``, ``pid``.
+  ``traceback``, ``pid``, ``attempt``, ``breach`` (None, or limit and peak),
+  ``wall_seconds``, ``cpu_seconds``, ``earlier_attempts`` (kind, message, pid and seconds
+  of each). Numbers that do not apply are 0.
 - ``"UNREADABLE"``: seconds that the tasks ran, why the results cannot be had, worker's pid.
 - ``"WITHDRAWN"``: the call ended before the batch was sent.
 - ``"LOST"``: the agent was lost.
@@ -76,6 +78,12 @@ class Call:
 
     def rows(self) -> tuple[list[tuple[Any, ...]], int]:
         """Where the time went: a tuple for each batch, and how many more there were."""
+
+    def remarks(self) -> tuple[list[tuple[str, int]], list[tuple[str, int, int]]]:
+        """What was unusual, over all batches: kinds of failure after which batches were
+        run again, with numbers of batches; and kinds of notes, with the sums of their
+        counts and numbers of batches.
+        """
 
 @final
 class Session:

@@ -19,6 +19,8 @@ from joblib.parallel import (
 
 from joblib_clutch.call import Call, CallPlan
 from joblib_clutch.connections import prepare, session_for
+from joblib_clutch.exceptions import ClutchWarning
+from joblib_clutch.remarks import warn_of
 from joblib_clutch.settings import Settings
 
 if TYPE_CHECKING:
@@ -230,20 +232,26 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         ensure_ready : bool
             Whether more calls will follow.
         """
-        if self._call is not None:
-            self._call.close()
+        call = self._call
         self._call = Call(awaited=self._awaited) if ensure_ready else None
+        if call is not None and call.close():
+            # Warnings that were made errors must not hide what went wrong.
+            with contextlib.suppress(ClutchWarning):
+                warn_of(call.report)
 
     def stop_call(self) -> None:
         """End the call."""
-        if self._call is not None and self._call.started:
-            self._call.close()
+        call = self._call
+        if call is not None and call.started and call.close():
+            warn_of(call.report)
 
     def terminate(self) -> None:
         """Let go of everything but the session, which later calls reuse."""
-        self.stop_call()
-        self._call = None
-        self.reset_batch_stats()
+        try:
+            self.stop_call()
+        finally:
+            self._call = None
+            self.reset_batch_stats()
 
     def _wanted(self, n_jobs: int | None) -> int:
         if n_jobs == 0:

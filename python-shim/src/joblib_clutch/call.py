@@ -192,15 +192,22 @@ class Call:
             batch, word, *told = self._arrived.popleft()
             self._handle(batch, word, told)
 
-    def close(self) -> None:
-        """End the call at once, cancelling what has not ended."""
+    def close(self) -> bool:
+        """End the call at once, cancelling what has not ended.
+
+        Returns
+        -------
+        bool
+            False when it had been closed before.
+        """
         if self._closed:
-            return
+            return False
         self._closed = True
         if self._native is not None:
             self._native.close()
             self._pickler.close()
             publish(self.report)
+        return True
 
     def _handle(self, batch: Batch, word: str, told: list[Any]) -> None:
         self._tell(batch, word, told)
@@ -214,9 +221,9 @@ class Call:
             return
         self._open.discard(future)
         if word == "OK":
-            self.ran_seconds, pickle, buffers, pid = told
+            self.ran_seconds, pickles, buffers, pid = told
             try:
-                results = load_results(pickle, buffers, len(batch.functions))
+                results = load_results(pickles, buffers, len(batch.functions))
             except ClutchError as error:
                 self._fail(batch, located(error, batch.functions, self._host, pid))
                 return

@@ -9,6 +9,12 @@ from __future__ import annotations
 
 import pickle
 import signal as signals
+from typing import TYPE_CHECKING
+
+from joblib_clutch.evidence import Attempt, measured, used
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 try:
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -46,6 +52,19 @@ class ClutchError(Exception):
         Last text that the process wrote to its standard error.
     type_name, remote_traceback : str
         Type and traceback of the exception on the other side.
+    attempt : int or None
+        Which attempt at the batch this was, from 1; None: it reached no worker.
+    earlier_attempts : tuple of Attempt
+        The attempts before it, in order.
+    limit, peak : float or None
+        The limit that was passed, and the most that was seen: in bytes for
+        `MemoryLimitError`, `MemoryPressureError` and `ScratchLimitError`, in
+        seconds for `TimeLimitError` and `CpuTimeLimitError`, a number for
+        `ProcessLimitError`.
+    wall_seconds : float or None
+        How long the failed task ran.
+    cpu_seconds : float or None
+        CPU time of the worker and what it started, since the batch began.
     """
 
     kind: str = ""
@@ -60,6 +79,12 @@ class ClutchError(Exception):
     stderr_tail: str = ""
     type_name: str = ""
     remote_traceback: str = ""
+    attempt: int | None = None
+    earlier_attempts: tuple[Attempt, ...] = ()
+    limit: float | None = None
+    peak: float | None = None
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
 
     def __init__(self, message: str = "", **evidence: object) -> None:
         super().__init__(message)
@@ -76,22 +101,42 @@ class ClutchError(Exception):
     def __str__(self) -> str:
         """Tell what happened, then the evidence, then the advice."""
         lines = [str(self.args[0]) if self.args else type(self).__name__]
-        if self.function is not None:
-            index = "one of its batch" if self.task_index is None else str(self.task_index)
-            lines.append(f"  task: {index}, {self.function}")
-        if self.pid:
-            lines.append(f"  process: {self.pid}" + (f" on {self.host}" if self.host else ""))
-        if self.signal is not None:
-            lines.append(f"  ended by: signal {self.signal}{_signal_name(self.signal)}")
-        if self.exit_code is not None:
-            lines.append(f"  exit code: {self.exit_code}")
-        if self.remote_traceback:
+        lines += self._place()
+        lines += self._numbers()
+        if self.earlier_attempts:
+            lines.append("  earlier attempts:")
+            lines += [f"    {n}: {a}" for n, a in enumerate(self.earlier_attempts, start=1)]
+        # A cause shows the traceback itself.
+        if self.remote_traceback and self.__cause__ is None:
             lines += ["  remote traceback:", _indented(self.remote_traceback)]
         if self.stderr_tail:
             lines += ["  end of its standard error:", _indented(self.stderr_tail)]
         if self.advice:
             lines.append(f"  advice: {self.advice}")
         return "\n".join(lines)
+
+    def _place(self) -> Iterator[str]:
+        if self.function is not None:
+            index = "one of its batch" if self.task_index is None else str(self.task_index)
+            yield f"  task: {index}, {self.function}"
+        if self.pid:
+            yield f"  process: {self.pid}" + (f" on {self.host}" if self.host else "")
+        if self.attempt is not None and self.attempt > 1:
+            yield f"  attempt: {self.attempt}"
+
+    def _numbers(self) -> Iterator[str]:
+        if self.limit is not None and self.peak is not None:
+            yield f"  limit: {measured(self.kind, self.limit, self.peak)}"
+        if self.wall_seconds or self.cpu_seconds:
+            yield f"  used: {used(self.wall_seconds, self.cpu_seconds)}"
+        if self.signal is not None:
+            yield f"  ended by: signal {self.signal}{_signal_name(self.signal)}"
+        if self.exit_code is not None:
+            yield f"  exit code: {self.exit_code}"
+
+
+class ClutchWarning(UserWarning):
+    """Something to know of a call that went well, or not for that reason."""
 
 
 class WorkerCrashedError(ClutchError, TerminatedWorkerError):  # type: ignore[misc]

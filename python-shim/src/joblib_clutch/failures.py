@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from typing import Any
 
 from joblib_clutch import exceptions as errors
+from joblib_clutch.evidence import Attempt, breach
 
 # Every kind of the contract, with the class that stands for it.
 CLASS_OF_KIND: dict[str, type[errors.ClutchError]] = {
@@ -81,9 +83,11 @@ def to_exception(failure: dict[str, Any], *, functions: list[object], host: str)
         The task's own exception where there is one, else a `ClutchError`.
     """
     cause = _rebuilt(failure)
-    if failure["kind"] == "TASK_RAISED" and cause is not None:
-        return cause
     index = failure["task_index"]
+    if failure["kind"] == "TASK_RAISED" and cause is not None:
+        _note(cause, _place(failure, functions, host))
+        return cause
+    limit, peak = breach(failure["kind"], *failure["breach"]) if failure["breach"] else (None, None)
     error = class_of(failure["kind"])(
         _message(failure),
         kind=failure["kind"],
@@ -97,8 +101,13 @@ def to_exception(failure: dict[str, Any], *, functions: list[object], host: str)
         exit_code=failure["exit_code"],
         stderr_tail=failure["stderr_tail"],
         type_name=failure["exception_type"],
-        # A rebuilt cause shows the traceback itself.
-        remote_traceback="" if cause else failure["traceback"],
+        remote_traceback=failure["traceback"],
+        attempt=failure["attempt"] or None,
+        earlier_attempts=_earlier(failure),
+        limit=limit,
+        peak=peak,
+        wall_seconds=failure["wall_seconds"] or None,
+        cpu_seconds=failure["cpu_seconds"] or None,
     )
     error.__cause__ = cause
     return error
@@ -133,6 +142,30 @@ def function_name(functions: list[object], index: int | None) -> str:
         return repr(functions[index])
     except Exception as error:  # noqa: BLE001 - a user's __repr__ may do anything
         return f"<function whose repr raised {type(error).__name__}>"
+
+
+def _earlier(failure: dict[str, Any]) -> tuple[Attempt, ...]:
+    return tuple(
+        Attempt(kind, message, pid or None, ended_at)
+        for kind, message, pid, ended_at in failure["earlier_attempts"]
+    )
+
+
+def _place(failure: dict[str, Any], functions: list[object], host: str) -> str:
+    index = failure["task_index"]
+    words = [f"task {index} of {len(functions)}"] if index is not None else []
+    words.append(function_name(functions, index))
+    if failure["attempt"] > 1:
+        words.append(f"attempt {failure['attempt']}")
+    if failure["pid"]:
+        words.append(f"process {failure['pid']} on {host}")
+    return ", ".join(words)
+
+
+def _note(error: BaseException, text: str) -> None:
+    # The user's class may do anything with its attributes. Python 3.10 has no notes.
+    with contextlib.suppress(Exception):
+        error.add_note(text)  # type: ignore[attr-defined, unused-ignore]
 
 
 def _rebuilt(failure: dict[str, Any]) -> BaseException | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from joblib_clutch import remarks
+
 if TYPE_CHECKING:
     from joblib_clutch import _native
 
@@ -47,6 +49,13 @@ class Row:
         Highest resident memory that the worker ever had.
     outcome : str
         ``"OK"`` or the kind of failure.
+    attempts : int
+        Attempts at it, this one included; 0 when it never reached a worker.
+    retried : tuple of str
+        The kinds of failure of the attempts before this one.
+    notes : tuple of (str, int)
+        What else happened, by name, and how often; ``"CPU_THROTTLED"`` in
+        milliseconds.
     """
 
     batch: int
@@ -63,6 +72,9 @@ class Row:
     cpu_system_seconds: float
     peak_memory_bytes: int
     outcome: str
+    attempts: int
+    retried: tuple[str, ...]
+    notes: tuple[tuple[str, int], ...]
 
 
 class Report:
@@ -106,6 +118,8 @@ class Report:
             "batches": len(rows) + dropped,
             "batches_without_row": dropped,
             "batches_failed": sum(row.outcome != "OK" for row in rows),
+            "batches_retried": sum(bool(row.retried) for row in rows),
+            "retries": sum(len(row.retried) for row in rows),
             "tasks": sum(row.tasks for row in rows),
             "workers": len({(row.host, row.pid) for row in rows if row.pid}),
             "queued_seconds": sum(row.queued_seconds for row in rows),
@@ -121,24 +135,39 @@ class Report:
     def __str__(self) -> str:
         """Draw a table, durations in milliseconds, and the totals."""
         rows = self.rows
+        tries = any(row.retried for row in rows)
         lines = [
             f"{'batch':>7} {'tasks':>6} {'worker':>8} {'queued':>9} {'transfer':>9}"
-            f" {'unpickle':>9} {'run':>10} {'pickle':>9} {'MiB':>6}  outcome"
+            f" {'unpickle':>9} {'run':>10} {'pickle':>9} {'MiB':>6}"
+            f"{'  attempts' if tries else ''}  outcome"
         ]
-        lines += [_line(row) for row in rows[:_MAX_PRINTED_ROWS]]
+        lines += [_line(row, tries=tries) for row in rows[:_MAX_PRINTED_ROWS]]
         if len(rows) > _MAX_PRINTED_ROWS:
             lines.append(f"    ... {len(rows) - _MAX_PRINTED_ROWS} more batches")
         total = self.summary()
         lines.append(
             f"{total['tasks']} tasks in {total['batches']} batches on"
-            f" {total['workers']} workers, {total['batches_failed']} failed;"
-            f" ran {total['ran_seconds']:.3f} s, waited {total['queued_seconds']:.3f} s"
+            f" {total['workers']} workers, {total['batches_failed']} failed"
+            + (f", {total['batches_retried']} run again" if tries else "")
+            + f"; ran {total['ran_seconds']:.3f} s, waited {total['queued_seconds']:.3f} s"
             " (columns in ms)"
         )
-        return "\n".join(lines)
+        return "\n".join(lines + remarks.lines(self))
+
+    def remarks(self) -> tuple[list[tuple[str, int]], list[tuple[str, int, int]]]:
+        """Add up what was unusual, over all batches, those without a row included.
+
+        Returns
+        -------
+        retried : list of (str, int)
+            Kinds of failure after which batches were run again, and how many.
+        notes : list of (str, int, int)
+            Kinds of notes, the sums of their counts, and how many batches have them.
+        """
+        return ([], []) if self._call is None else self._call.remarks()
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, *, tries: bool) -> str:
     def ms(seconds: float) -> str:
         return f"{seconds * 1e3:.2f}"
 
@@ -146,7 +175,10 @@ def _line(row: Row) -> str:
         f"{row.batch:>7} {row.tasks:>6} {row.pid:>8} {ms(row.queued_seconds):>9}"
         f" {ms(row.transfer_seconds):>9} {ms(row.unpickled_seconds):>9}"
         f" {ms(sum(row.ran_seconds)):>10} {ms(row.pickled_seconds):>9}"
-        f" {row.peak_memory_bytes >> 20:>6}  {row.outcome}"
+        f" {row.peak_memory_bytes >> 20:>6}"
+        + (f" {row.attempts:>9}" if tries else "")
+        + f"  {row.outcome}"
+        + (f" after {', '.join(row.retried)}" if row.retried else "")
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import pickle
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,16 @@ if TYPE_CHECKING:
 Buffers = list[bytearray] | tuple["_native.Mapping", list[tuple[int, int]]] | None
 
 
-def load_results(data: bytes, buffers: Buffers, tasks: int) -> list[Any]:
+def load_results(pickles: list[bytes], buffers: Buffers, tasks: int) -> list[Any]:
     """Unpickle the results of a batch.
 
     Parameters
     ----------
-    data : bytes
-        The pickled list.
+    pickles : list of bytes
+        The pickled lists of results, at least one: those saved ahead, in order,
+        then the rest.
     buffers : None, list of bytearray, or (Mapping, list of (offset, length))
-        Its out-of-band buffers. Arrays are made on them, writable, without a copy.
+        Out-of-band buffers of the last one. Arrays are made on them, writable, without a copy.
     tasks : int
         How many results there have to be.
 
@@ -38,7 +40,11 @@ def load_results(data: bytes, buffers: Buffers, tasks: int) -> list[Any]:
         They cannot be unpickled, or are not that many.
     """
     try:
-        results = pickle.loads(data, buffers=_views(buffers))
+        results = pickle.loads(pickles[-1], buffers=_views(buffers))
+        if len(pickles) > 1:
+            parts = [*map(pickle.loads, pickles[:-1]), results]
+            whole = all(isinstance(part, list) for part in parts)
+            results = list(itertools.chain.from_iterable(parts)) if whole else None
     except BaseException as cause:
         raise ResultUnpickleError(
             f"the driver could not unpickle a result: {type(cause).__name__}: {cause}",

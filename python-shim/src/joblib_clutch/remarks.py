@@ -1,0 +1,96 @@
+"""What was unusual in a call that may have gone well."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import TYPE_CHECKING
+
+from joblib_clutch.exceptions import ClutchWarning
+
+if TYPE_CHECKING:
+    from joblib_clutch.report import Report
+
+_REPLACED = "their workers were replaced"
+# Notes that somebody has to do something about: what happened, with the sum of
+# their counts, and what to do. The others are only in the report.
+_WARNINGS = {
+    "THREADS_LEFT": (
+        f"tasks left {{}} threads running that are not daemons; {_REPLACED}",
+        "join threads before the task returns",
+    ),
+    "FILES_LEFT": (
+        f"tasks left {{}} files open; {_REPLACED}",
+        "close files before the task returns, by `with` for example",
+    ),
+    "CHILDREN_OUT_OF_MEMORY": (
+        "processes that tasks had started were killed by the kernel at the memory limit, {} times",
+        "check what they should have done; raise memory_limit, or give each task less data",
+    ),
+    "STATE_CHANGED": (
+        f"tasks changed resource limits, or other state that cannot be restored; {_REPLACED}",
+        "change it in a process that the task starts",
+    ),
+}
+
+
+def lines(report: Report) -> list[str]:
+    """Write the notes of a call for people.
+
+    Parameters
+    ----------
+    report : Report
+        The call's report.
+
+    Returns
+    -------
+    list of str
+        One line for each kind of note.
+    """
+    unit = {"CPU_THROTTLED": " ms"}
+    return [
+        f"{kind}: {count}{unit.get(kind, '')} in {_batches(batches)}"
+        for kind, count, batches in report.remarks()[1]
+    ]
+
+
+def warn_of(report: Report) -> None:
+    """Warn of what the user should know, once for each kind.
+
+    Parameters
+    ----------
+    report : Report
+        Report of a call that has ended.
+
+    Warns
+    -----
+    ClutchWarning
+        Batches were run again, or tasks left something behind.
+    """
+    retried, notes = report.remarks()
+    for kind, batches in retried:
+        _warn(
+            f"{_batches(batches)} had to be run again after {kind};"
+            " joblib_clutch.last_report() says which"
+        )
+    for kind, count, batches in notes:
+        if kind in _WARNINGS:
+            what, remedy = _WARNINGS[kind]
+            _warn(f"{what.format(count)} ({kind} in {_batches(batches)}). Advice: {remedy}")
+
+
+def _warn(text: str) -> None:
+    # Shown with the line that called joblib: neither joblib's nor ours says
+    # anything to the user.
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and _package(frame.f_globals) in {"joblib", "joblib_clutch"}:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, ClutchWarning, stacklevel=level)
+
+
+def _package(variables: dict[str, object]) -> str:
+    return str(variables.get("__name__")).partition(".")[0]
+
+
+def _batches(count: int) -> str:
+    return "1 batch" if count == 1 else f"{count} batches"
