@@ -215,7 +215,9 @@ def test_what_a_task_raised_says_which_task_it_was() -> None:
     note = "task 1 of 2, <built-in function print>, process 7 on node"
     assert convert(told).__notes__ == [note]
     assert str(convert(told)) == "'k'"
-    assert "attempt 2, process 7" in convert(told | {"attempt": 2}).__notes__[0]
+    again = {"attempt": 2, "earlier_attempts": [("WORKER_KILLED", "killed", 5, 0.5)]}
+    (note,) = convert(told | again).__notes__
+    assert ", attempt 2 (before it: WORKER_KILLED), process 7 on node" in note
 
 
 class SealedError(Exception):

@@ -155,8 +155,9 @@ def _place(failure: dict[str, Any], functions: list[object], host: str) -> str:
     index = failure["task_index"]
     words = [f"task {index} of {len(functions)}"] if index is not None else []
     words.append(function_name(functions, index))
-    if failure["attempt"] > 1:
-        words.append(f"attempt {failure['attempt']}")
+    if earlier := _earlier(failure):
+        kinds = ", ".join(attempt.kind for attempt in earlier)
+        words.append(f"attempt {failure['attempt']} (before it: {kinds})")
     if failure["pid"]:
         words.append(f"process {failure['pid']} on {host}")
     return ", ".join(words)
