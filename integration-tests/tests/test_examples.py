@@ -26,6 +26,13 @@ PROMISES = {
         r"^without scaling: task \d+ ran longer than its limit of 3 s",
         r"^with scaling: \{'svc__C': .*\}, accuracy 0\.9\d+$",
     ],
+    "limit_memory": [
+        r"limit of 381\.5 MiB",
+        r"^  limit: 381\.5 MiB, peak: \d",
+        r"^\d+ MiB of 381 MiB, fault: TASK$",
+        r"^\[\(1, 1\.\d+\), .*, \(60, \d\.\d+\)\]$",
+        r"^process \d+ had \d+ MiB at most: OK$",
+    ],
     "share_a_large_array": [
         r"^tasks were given: memmap; medians: \[1\. 2\. 3\. 4\.\]$",
         r"^24 tasks in 12 batches on [12] workers, 0 failed;",
