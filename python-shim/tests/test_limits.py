@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -60,6 +61,9 @@ def test_who_asks_for_no_limits_sends_none(agent: FakeAgent) -> None:
     assert (call.task_timeout_seconds, call.task_cpu_seconds) == (0, 0)
 
 
+@pytest.mark.skipif(
+    "backend_kwargs" not in inspect.signature(Parallel).parameters, reason="joblib before 1.5"
+)
 def test_parallel_takes_limits_too(agent: FakeAgent) -> None:
     with parallel_config("clutch", agents=agent.address, memory_limit="1GB"):
         Parallel(n_jobs=2, memory_limit="2GB", retries=3)(delayed(abs)(i) for i in range(2))
