@@ -113,12 +113,12 @@ class Settings:
         ValueError
             An option's value cannot be used.
         """
-        known = {field.name for field in dataclasses.fields(self)}
-        unknown = sorted(set(options) - known - _JOBLIB_OPTIONS)
+        known = [field.name for field in dataclasses.fields(self)]
+        unknown = sorted(set(options) - {*known} - _JOBLIB_OPTIONS)
         if unknown:
             raise TypeError(
                 f"unknown option {', '.join(map(repr, unknown))} of the clutch backend;"
-                f" it knows {', '.join(sorted(known))}"
+                f" it knows {', '.join(known)}"
             )
         return dataclasses.replace(
             self, **{name: options[name] for name in options if name in known}
