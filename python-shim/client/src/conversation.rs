@@ -10,7 +10,7 @@ use clutch_protocol::v1::{self, agent_frame::Body, batch_ended};
 use futures_core::Stream;
 use tonic::transport::Channel;
 
-use crate::call::{Buffers, Ended, Ending, Outcome, Value};
+use crate::call::{Buffers, Ended, Ending, Outcome, ResultBlob, Value};
 use crate::handshake::describe;
 use crate::inbox::{Broken, Inbox, Whole};
 use crate::row::Row;
@@ -91,7 +91,7 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         waker.wake();
     }
     let result = match ended.outcome {
-        Some(batch_ended::Outcome::Value(value)) => Ok(whole_value(value, pieces)?),
+        Some(batch_ended::Outcome::Value(value)) => Ok(whole_value(shared, value, pieces)?),
         Some(batch_ended::Outcome::Failure(failure)) => Err(failure),
         None => return Err(Broken("an outcome has neither value nor failure")),
     };
@@ -114,10 +114,15 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
     Ok(())
 }
 
-fn whole_value(value: v1::Value, pieces: Vec<bytes::Bytes>) -> Result<Value, Broken> {
+fn whole_value<T>(
+    shared: &Shared<T>,
+    value: v1::Value,
+    pieces: Vec<bytes::Bytes>,
+) -> Result<Value, Broken> {
     let v1::Value { payload_bytes, buffer_bytes, blob_id, .. } = value;
     if blob_id != 0 {
-        let buffers = Buffers::Blob { blob_id, lengths: buffer_bytes };
+        let blob = ResultBlob::new(blob_id, shared.data_line.get().cloned());
+        let buffers = Buffers::Blob { blob, lengths: buffer_bytes };
         return Ok(Value { pieces, pickle_bytes: payload_bytes, buffers });
     }
     let inline = buffer_bytes.iter().try_fold(0_u64, |sum, length| sum.checked_add(*length));
