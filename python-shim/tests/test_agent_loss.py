@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +56,10 @@ class HangUpOnce:
 
 
 @pytest.fixture(autouse=True)
-def _clean() -> None:
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     RUNS.clear()
     RELEASE.clear()
+    monkeypatch.setattr(connections, "_PAUSES", (0.01, 0.1))
 
 
 def payloads(agent: FakeAgent) -> list[bytes]:
@@ -178,20 +178,18 @@ def test_a_refusal_of_the_next_session_is_told(agent: FakeAgent, return_as: str)
 
 
 @pytest.mark.parametrize("return_as", WAYS)
-def test_an_agent_that_stays_away_is_told_within_seconds(agent: FakeAgent, return_as: str) -> None:
+def test_an_agent_that_stays_away_is_told(agent: FakeAgent, return_as: str) -> None:
     def leave(conversation: Conversation, _: object) -> None:
         # From another thread: it waits for this one.
         threading.Thread(target=agent.stop).start()
         hang_up(conversation)
 
     agent.on_batch = leave
-    begin = time.monotonic()
     with (
         parallel_config("clutch", agents=agent.address),
         pytest.raises(errors.AgentUnavailableError, match="none took its place within"),
     ):
         list(Parallel(n_jobs=2, return_as=return_as)(delayed(double)(i) for i in range(4)))
-    assert time.monotonic() - begin < 30
 
 
 def lost_call(agent: FakeAgent) -> tuple[Call, list[Any], threading.Semaphore]:
