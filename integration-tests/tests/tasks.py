@@ -66,6 +66,33 @@ def write_pid_and_sleep(path, seconds=60):
     time.sleep(seconds)
 
 
+def noted(log, number, gate=None, *_):
+    """Note in a file that we run, wait at the gate if there is one, return the number."""
+    with open(log, "a") as file:  # noqa: PTH123 - as short as it gets
+        file.write(f"{number}\n")
+    return number if gate is None else wait_for(gate, number)
+
+
+def noted_sums(log, number, gate, *values):
+    """Do as `noted`; return the number and a sum, or else a length, of each value."""
+    sums = [float(value.sum()) if hasattr(value, "sum") else len(value) for value in values]
+    return noted(log, number, gate), sums
+
+
+def noted_array(log, number, gate):
+    """Do as `noted`; return many bytes."""
+    import numpy as np
+
+    return np.full(500_000, noted(log, number, gate))
+
+
+def note_and_kill_parent(log, number):
+    """Note that we run, and kill the agent."""
+    noted(log, number)
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+
+
 def open_gate(path):
     Path(path).touch()
 

@@ -79,12 +79,12 @@ def test_it_starts_once_for_many_threads_and_again_after_its_death(
         sessions = set(pool.map(session, range(8)))
     assert len(sessions) == 1
     (connection,) = connections._registry._connections.values()
-    process = connection._agent._process
     (first,) = (tmp_path / "starts").read_text().splitlines()
     assert first.startswith("agent --listen private --exit-with-parent --python ")
     assert "joblib_clutch" in first
 
     def die(conversation: Conversation, _: object) -> None:
+        process = connection._agent._process
         process.kill()
         process.wait()
         conversation.outgoing.put(None)
@@ -96,11 +96,12 @@ def test_it_starts_once_for_many_threads_and_again_after_its_death(
     agent.on_batch = None
     with parallel_config("clutch"):
         assert Parallel(n_jobs=2)(delayed(len)("ab") for _ in range(2)) == [2, 2]
-    assert len((tmp_path / "starts").read_text().splitlines()) == 2
+    # Anew for each time that the batches were sent, and for the call after.
+    assert len((tmp_path / "starts").read_text().splitlines()) == 4
     (connection,) = connections._registry._connections.values()
-    second = connection._agent._process
+    last = connection._agent._process
     connections.close_all()
-    assert second.poll() == -15
+    assert last.poll() == -15
 
 
 def test_only_public_modules_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:

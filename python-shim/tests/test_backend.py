@@ -217,7 +217,8 @@ def test_lost_agent_fails_the_call(agent: FakeAgent) -> None:
             Parallel(n_jobs=2)(delayed(double)(i) for i in range(10))
         agent.on_batch = None
         assert Parallel(n_jobs=2)(delayed(double)(i) for i in range(2)) == [0, 2]
-    assert len(agent.requests) == 2
+    # Each batch is sent three times.
+    assert len(agent.requests) == 4
 
 
 def test_nobody_at_the_address() -> None:

@@ -37,6 +37,17 @@ impl Map {
         Self::new(file, 0, length, writable, MapFlags::PRIVATE)
     }
 
+    /// Maps the first bytes of a file to be read.
+    ///
+    /// The file must not shrink, or touching what is gone is a fatal signal.
+    ///
+    /// # Errors
+    /// When the length is 0 or no memory, or the file cannot be mapped.
+    pub fn read_only(file: BorrowedFd<'_>, length: u64) -> io::Result<Self> {
+        // Older kernels map what is sealed against writing only privately.
+        Self::new(file, 0, length, ProtFlags::READ, MapFlags::PRIVATE)
+    }
+
     /// Maps a part of a file to be written to for others to see; the offset is a
     /// multiple of [`HUGE_BYTES`](crate::HUGE_BYTES).
     pub(crate) fn shared(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<Self> {

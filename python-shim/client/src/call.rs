@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -11,8 +12,10 @@ use bytes::Bytes;
 use clutch_protocol::v1;
 
 use crate::courier::Couriers;
+use crate::data_line::DataLine;
 use crate::row::Rows;
-use crate::runtime::GRACE;
+use crate::runtime::{GRACE, Network};
+use crate::session::{BlobError, CallOptions};
 
 /// A batch to run.
 #[derive(Debug, Default)]
@@ -75,34 +78,60 @@ pub struct Value {
 }
 
 /// Where the out-of-band buffers of a pickle are.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Buffers {
     /// After the pickles, one after the other, with these lengths.
     Inline(Vec<u64>),
     /// In a blob to be fetched, each at the next multiple of 64 bytes.
     Blob {
         /// The blob.
-        blob_id: u64,
+        blob: ResultBlob,
         /// Their lengths.
         lengths: Vec<u64>,
     },
 }
 
-/// A call of a session. Its endings are taken by whoever awaits them, or else
+/// A result's blob at the agent that made it, whatever becomes of the call.
+#[derive(Debug)]
+pub struct ResultBlob {
+    blob_id: u64,
+    line: Option<Arc<DataLine>>,
+}
+
+impl ResultBlob {
+    pub(crate) const fn new(blob_id: u64, line: Option<Arc<DataLine>>) -> Self {
+        Self { blob_id, line }
+    }
+
+    /// Takes it over: a file that nobody writes any more.
+    ///
+    /// # Errors
+    /// When the agent is lost, or does not have it.
+    pub fn fetch(&self) -> Result<OwnedFd, BlobError> {
+        let line = self.line.as_ref();
+        let line = line.ok_or_else(|| std::io::Error::other("the session has no data line"))?;
+        Ok(line.fetch(self.blob_id)?)
+    }
+}
+
+/// A call of a session, or of several when one is lost and another goes on with it. Its endings are taken by whoever awaits them, or else
 /// by one of the session's couriers; by one thread at a time, in order.
 pub struct Call<T> {
-    /// Its name in the session.
-    pub(crate) id: u64,
+    /// Its name in the session that runs it now.
+    id: AtomicU64,
+    /// As it was opened.
+    pub(crate) options: CallOptions,
     /// Changes only while the session is locked.
     pub(crate) closed: AtomicBool,
+    network: &'static Network,
     state: Mutex<State<T>>,
-    /// Where it queues when a courier is to take its endings.
-    couriers: Arc<Couriers<T>>,
     rows: Mutex<Rows>,
 }
 
 struct State<T> {
     arrived: VecDeque<Ended<T>>,
+    /// Where it queues when a courier is to take its endings.
+    couriers: Arc<Couriers<T>>,
     /// Some thread handles endings that it took.
     taken: bool,
     /// Counts how often handling was over, for those who wait for that.
@@ -117,22 +146,25 @@ struct State<T> {
 }
 
 impl<T: Send + 'static> Call<T> {
-    pub(crate) fn new(id: u64, couriers: Arc<Couriers<T>>, awaited: bool) -> Self {
+    pub(crate) fn new(id: u64, couriers: Arc<Couriers<T>>, options: CallOptions) -> Self {
+        let network = couriers.network();
         let state = State {
             arrived: VecDeque::new(),
+            couriers,
             taken: false,
             handled: 0,
             awaiting: 0,
             wakers: Vec::new(),
             // joblib first submits, then awaits.
-            left_at: awaited.then(Instant::now),
+            left_at: options.awaited.then(Instant::now),
             queued: false,
         };
         Self {
-            id,
+            id: AtomicU64::new(id),
+            options,
             closed: AtomicBool::new(false),
+            network,
             state: Mutex::new(state),
-            couriers,
             rows: Mutex::default(),
         }
     }
@@ -146,7 +178,7 @@ impl<T: Send + 'static> Call<T> {
         state.awaiting += 1;
         drop(state);
         let changed = std::future::poll_fn(|context| self.poll_changed(context, handled));
-        self.couriers.network().wait_a_while(changed);
+        self.network.wait_a_while(changed);
         let mut state = self.lock();
         state.awaiting -= 1;
         state.left_at = Some(Instant::now());
@@ -173,6 +205,20 @@ impl<T: Send + 'static> Call<T> {
     /// An ending of the driver's own making.
     pub fn post(self: &Arc<Self>, token: T) {
         self.push(Ended { token, ending: Ending::Posted });
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// Another session goes on with it, and has its endings taken.
+    pub(crate) fn move_to(self: &Arc<Self>, id: u64, couriers: Arc<Couriers<T>>) {
+        self.id.store(id, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.couriers = couriers;
+        // Those of the lost session may be gone before its turn comes.
+        state.queued = false;
+        self.see_to(state);
     }
 
     pub(crate) fn push(self: &Arc<Self>, ended: Ended<T>) {
@@ -213,8 +259,9 @@ impl<T: Send + 'static> Call<T> {
         } else if !state.taken && !state.queued && !state.arrived.is_empty() {
             state.queued = true;
             let since = state.left_at.map_or(GRACE, |at| at.elapsed());
+            let couriers = Arc::clone(&state.couriers);
             drop(state);
-            self.couriers.queue(Arc::clone(self), GRACE.saturating_sub(since));
+            couriers.queue(Arc::clone(self), GRACE.saturating_sub(since));
         }
     }
 

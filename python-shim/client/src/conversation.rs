@@ -10,7 +10,8 @@ use clutch_protocol::v1::{self, agent_frame::Body, batch_ended};
 use futures_core::Stream;
 use tonic::transport::Channel;
 
-use crate::call::{Buffers, Ended, Ending, Outcome, Value};
+use crate::call::{Buffers, Ended, Ending, Outcome, ResultBlob, Value};
+use crate::data_line::DataLine;
 use crate::handshake::describe;
 use crate::inbox::{Broken, Inbox, Whole};
 use crate::row::Row;
@@ -91,7 +92,9 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         waker.wake();
     }
     let result = match ended.outcome {
-        Some(batch_ended::Outcome::Value(value)) => Ok(whole_value(value, pieces)?),
+        Some(batch_ended::Outcome::Value(value)) => {
+            Ok(whole_value(shared.data_line.get().cloned(), value, pieces)?)
+        }
         Some(batch_ended::Outcome::Failure(failure)) => Err(failure),
         None => return Err(Broken("an outcome has neither value nor failure")),
     };
@@ -117,7 +120,11 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
     Ok(())
 }
 
-fn whole_value(value: v1::Value, pieces: Vec<bytes::Bytes>) -> Result<Value, Broken> {
+fn whole_value(
+    line: Option<Arc<DataLine>>,
+    value: v1::Value,
+    pieces: Vec<bytes::Bytes>,
+) -> Result<Value, Broken> {
     let v1::Value { payload_bytes, buffer_bytes, blob_id, saved_bytes, .. } = value;
     let without = |rest: u64, lengths: &[u64]| {
         lengths.iter().try_fold(rest, |rest, length| rest.checked_sub(*length))
@@ -129,7 +136,7 @@ fn whole_value(value: v1::Value, pieces: Vec<bytes::Bytes>) -> Result<Value, Bro
     pickle_bytes.push(last);
     let buffers = match blob_id {
         0 => Buffers::Inline(buffer_bytes),
-        _ => Buffers::Blob { blob_id, lengths: buffer_bytes },
+        _ => Buffers::Blob { blob: ResultBlob::new(blob_id, line), lengths: buffer_bytes },
     };
     Ok(Value { pieces, pickle_bytes, buffers })
 }
@@ -180,14 +187,15 @@ mod tests {
                 saved_bytes: saved.to_vec(),
                 ..Default::default()
             };
-            whole_value(value, Vec::new()).map(|value| (value.pickle_bytes, value.buffers))
+            whole_value(None, value, Vec::new()).map(|value| {
+                let inline = matches!(value.buffers, Buffers::Inline(_));
+                (value.pickle_bytes, inline)
+            })
         };
-        let inline = || Buffers::Inline(vec![30, 10]);
-        assert_eq!(value(0, &[]), Ok((vec![60], inline())));
-        assert_eq!(value(0, &[20, 5]), Ok((vec![20, 5, 35], inline())));
-        assert_eq!(value(0, &[60]), Ok((vec![60, 0], inline())));
-        let fetched = Buffers::Blob { blob_id: 9, lengths: vec![30, 10] };
-        assert_eq!(value(9, &[60]), Ok((vec![60, 40], fetched)));
+        assert_eq!(value(0, &[]), Ok((vec![60], true)));
+        assert_eq!(value(0, &[20, 5]), Ok((vec![20, 5, 35], true)));
+        assert_eq!(value(0, &[60]), Ok((vec![60, 0], true)));
+        assert_eq!(value(9, &[60]), Ok((vec![60, 40], false)));
         assert!(value(0, &[61]).is_err());
         assert!(value(9, &[u64::MAX, 1]).is_err());
     }

@@ -20,7 +20,7 @@ mod session;
 mod upload;
 
 pub use address::{Address, AddressError};
-pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, Value};
+pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, ResultBlob, Value};
 pub use courier::Errand;
 pub use handshake::OpenError;
 pub use output::Outputs;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -64,7 +64,6 @@ pub struct CallOptions {
 pub struct Session<T> {
     shared: Arc<Shared<T>>,
     opened: v1::SessionOpened,
-    data_line: Option<DataLine>,
 }
 
 /// What the threads of a driver and the network share.
@@ -74,6 +73,8 @@ pub(crate) struct Shared<T> {
     pub(crate) changed: Condvar,
     pub(crate) outputs: Outputs,
     pub(crate) slots: AtomicU32,
+    /// Set before any batch is submitted; empty where descriptors do not reach us.
+    pub(crate) data_line: OnceLock<Arc<DataLine>>,
     pub(crate) couriers: Arc<Couriers<T>>,
 }
 
@@ -137,12 +138,15 @@ impl<T: Send + 'static> Session<T> {
             changed: Condvar::new(),
             outputs: Outputs::default(),
             slots: AtomicU32::new(opened.slots),
+            data_line: OnceLock::new(),
             couriers: Arc::new(Couriers::new(network)),
         });
         let session_id = opened.session_id.clone();
         network.handle().spawn(conversation::converse(Arc::clone(&shared), client, session_id));
-        let data_line = DataLine::open(address, &opened.session_id);
-        Ok(Self { shared, opened, data_line })
+        if let Some(line) = DataLine::open(address, &opened.session_id) {
+            shared.data_line.get_or_init(|| Arc::new(line));
+        }
+        Ok(Self { shared, opened })
     }
 
     /// What the agent said when it opened the session.
@@ -162,7 +166,7 @@ impl<T: Send + 'static> Session<T> {
 
     /// Whether blobs go through shared memory.
     pub fn has_data_line(&self) -> bool {
-        self.data_line.is_some()
+        self.shared.data_line.get().is_some()
     }
 
     /// What tasks printed.
@@ -184,34 +188,48 @@ impl<T: Send + 'static> Session<T> {
     pub fn open_call(&self, options: CallOptions) -> Arc<Call<T>> {
         let mut state = self.shared.lock();
         let call_id = state.next_id();
-        let CallOptions { mut open, awaited } = options;
-        open.call_id = call_id;
-        state.outbox.put_control(Body::OpenCall(open));
+        state.outbox.put_control(Body::OpenCall(v1::OpenCall { call_id, ..options.open }));
         // Its first batch wakes the network.
         drop(state);
-        Arc::new(Call::new(call_id, Arc::clone(&self.shared.couriers), awaited))
+        Arc::new(Call::new(call_id, Arc::clone(&self.shared.couriers), options))
+    }
+
+    /// Goes on with a call of a session that is lost, with the same options:
+    /// batches that are submitted to this session run here, and all endings come
+    /// to the call as before.
+    pub fn reopen_call(&self, call: &Arc<Call<T>>, profile_id: u64) {
+        let mut state = self.shared.lock();
+        let call_id = state.next_id();
+        let open = v1::OpenCall { call_id, profile_id, ..call.options.open };
+        state.outbox.put_control(Body::OpenCall(open));
+        drop(state);
+        call.move_to(call_id, Arc::clone(&self.shared.couriers));
     }
 
     /// Runs a batch of a call; its ending comes to the call. When the call was
-    /// closed meanwhile, that is its ending.
-    pub fn submit(&self, call: &Arc<Call<T>>, token: T, batch: Batch) {
+    /// closed meanwhile, that is its ending. False when the agent is lost: then
+    /// there is no ending.
+    #[must_use]
+    pub fn submit(&self, call: &Arc<Call<T>>, token: T, batch: Batch) -> bool {
         let mut state = self.shared.lock();
-        let closed = call.closed.load(Ordering::Relaxed);
-        if closed || state.lost.is_some() {
+        if call.closed.load(Ordering::Relaxed) {
             drop(state);
-            let ending = if closed { Ending::Withdrawn } else { Ending::Lost };
-            call.push(Ended { token, ending });
-            return;
+            call.push(Ended { token, ending: Ending::Withdrawn });
+            return true;
+        }
+        if state.lost.is_some() {
+            return false;
         }
         // Names grow in the order of sending, as the agent demands.
         let batch_id = state.next_id();
         let Batch { tasks, payload, buffers, shared } = batch;
-        let call_id = call.id;
+        let call_id = call.id();
         let frame =
             v1::SubmitBatch { batch_id, call_id, tasks, buffers, shared, ..Default::default() };
         state.outbox.put_batch(Outgoing { frame, payload });
         state.open.insert(batch_id, Open { token, call: Arc::clone(call), tasks });
         self.shared.wake(state);
+        true
     }
 
     /// Ends a call at once; its unfinished batches are cancelled.
@@ -220,8 +238,8 @@ impl<T: Send + 'static> Session<T> {
         if call.closed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let withdrawn = state.outbox.withdraw(call.id);
-        let close = v1::CloseCall { call_id: call.id };
+        let withdrawn = state.outbox.withdraw(call.id());
+        let close = v1::CloseCall { call_id: call.id() };
         state.outbox.put_control(Body::CloseCall(close));
         let unsent: Vec<_> = withdrawn.iter().filter_map(|id| state.open.remove(id)).collect();
         self.shared.wake(state);
@@ -230,17 +248,20 @@ impl<T: Send + 'static> Session<T> {
         }
     }
 
-    /// Copies bytes to the agent, for batches to use; gives the blob's name.
+    /// Copies bytes to the agent, for batches to use; gives the blob's name. Also
+    /// gives the file that has them, where there is one and nobody can write to it
+    /// any more: it outlives the agent.
     ///
     /// # Errors
     /// When the agent is lost or has no room.
-    pub fn put(&self, content: &[u8], writable: bool) -> Result<u64, BlobError> {
+    pub fn put(&self, content: &[u8], writable: bool) -> Result<(u64, Option<OwnedFd>), BlobError> {
         let blob_id = self.shared.lock().next_id();
-        match &self.data_line {
-            Some(line) => upload::fill(line, blob_id, content, writable)?,
-            None => upload::send(&self.shared, blob_id, content, writable)?,
-        }
-        Ok(blob_id)
+        let Some(line) = self.shared.data_line.get() else {
+            upload::send(&self.shared, blob_id, content, writable)?;
+            return Ok((blob_id, None));
+        };
+        let file = upload::fill(line, blob_id, content, writable)?;
+        Ok((blob_id, (!writable).then_some(file)))
     }
 
     /// Lets go of blobs.
@@ -254,18 +275,16 @@ impl<T: Send + 'static> Session<T> {
 
     /// Whether workers would open the same file by that path; false when that
     /// cannot be known.
-    pub fn sees(&self, file: v1::SameFile) -> bool {
-        self.data_line.as_ref().is_some_and(|line| line.sees(file).unwrap_or(false))
-    }
-
-    /// Takes over a result's blob: a file that nobody writes any more.
     ///
     /// # Errors
     /// When the agent is lost.
-    pub fn fetch(&self, blob_id: u64) -> Result<OwnedFd, BlobError> {
-        let line = self.data_line.as_ref();
-        let line = line.ok_or_else(|| std::io::Error::other("the session has no data line"))?;
-        Ok(line.fetch(blob_id)?)
+    pub fn sees(&self, file: v1::SameFile) -> Result<bool, BlobError> {
+        let Some(line) = self.shared.data_line.get() else { return Ok(false) };
+        match line.sees(file) {
+            Ok(same) => Ok(same),
+            Err(DataError::Refused(_)) => Ok(false),
+            Err(error @ DataError::Broken(_)) => Err(error.into()),
+        }
     }
 
     /// Waits for a call whose endings nobody awaits; `None` at the session's end.

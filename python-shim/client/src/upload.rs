@@ -1,7 +1,7 @@
 //! Ways of a blob's content to the agent.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::PoisonError;
 
 use bytes::Bytes;
@@ -19,13 +19,13 @@ const MAX_WAITING: usize = 8;
 /// as much as the copy.
 const SPLIT_BYTES: u64 = 32 << 20;
 
-/// Writes the content into shared memory of the agent.
+/// Writes the content into shared memory of the agent; gives its file.
 pub(crate) fn fill(
     line: &DataLine,
     blob_id: u64,
     content: &[u8],
     writable: bool,
-) -> Result<(), BlobError> {
+) -> Result<OwnedFd, BlobError> {
     let bytes = content.len() as u64;
     let file = line.allocate(blob_id, bytes, writable)?;
     let pieces = [Piece { offset: 0, content }];
@@ -41,8 +41,8 @@ pub(crate) fn fill(
             other.join().unwrap_or_else(|_| Err(io::Error::other("the copying thread failed")))
         })?;
     }
-    drop(file);
-    Ok(line.commit(blob_id)?)
+    line.commit(blob_id)?;
+    Ok(file)
 }
 
 /// Offers the content by its digest, and sends it when the agent misses it.

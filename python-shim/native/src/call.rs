@@ -34,7 +34,7 @@ impl Call {
         data: &Bound<'_, PyBytes>,
         buffers: Uses,
         shared: Vec<(u64, Uses)>,
-    ) {
+    ) -> bool {
         let payload = if data.as_bytes().len() < COPY_BYTES {
             Bytes::copy_from_slice(data.as_bytes())
         } else {
@@ -46,7 +46,7 @@ impl Call {
         });
         let shared = shared.collect();
         let batch_of_tasks = Batch { tasks, payload, buffers: uses(buffers), shared };
-        self.session.submit(&self.call, batch, batch_of_tasks);
+        self.session.submit(&self.call, batch, batch_of_tasks)
     }
 
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -55,7 +55,7 @@ impl Call {
             py.check_signals()?;
             return Ok(PyList::empty(py));
         }
-        ending::to_python(py, &self.session, endings)
+        ending::to_python(py, endings)
     }
 
     fn handled(&self) {

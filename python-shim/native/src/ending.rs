@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use clutch_client::{Buffers, Ended, Ending, Outcome, Value};
+use clutch_client::{BlobError, Buffers, Ended, Ending, Outcome, Value};
 use clutch_protocol::BUFFER_ALIGNMENT;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyTuple};
@@ -11,18 +11,16 @@ use pyo3::types::{PyByteArray, PyBytes, PyList, PyTuple};
 use crate::errors;
 use crate::mapping::Mapping;
 use crate::row::seconds;
-use crate::session::Conversation;
 
 /// All the endings, in order.
-pub(crate) fn to_python<'py>(
-    py: Python<'py>,
-    session: &Conversation,
+pub(crate) fn to_python(
+    py: Python<'_>,
     endings: VecDeque<Ended<Py<PyAny>>>,
-) -> PyResult<Bound<'py, PyList>> {
+) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
     for Ended { token, ending } in endings {
         list.append(match ending {
-            Ending::Outcome(outcome) => told(py, session, token, *outcome)?,
+            Ending::Outcome(outcome) => told(py, token, *outcome)?,
             Ending::Withdrawn => (token, "WITHDRAWN").into_pyobject(py)?,
             Ending::Lost => (token, "LOST").into_pyobject(py)?,
             Ending::Posted => (token, "POSTED").into_pyobject(py)?,
@@ -31,12 +29,7 @@ pub(crate) fn to_python<'py>(
     Ok(list)
 }
 
-fn told<'py>(
-    py: Python<'py>,
-    session: &Conversation,
-    token: Py<PyAny>,
-    outcome: Outcome,
-) -> PyResult<Bound<'py, PyTuple>> {
+fn told(py: Python<'_>, token: Py<PyAny>, outcome: Outcome) -> PyResult<Bound<'_, PyTuple>> {
     let ran = seconds(outcome.ran_nanoseconds);
     let pid = outcome.worker_pid;
     match outcome.result {
@@ -44,20 +37,23 @@ fn told<'py>(
             (token, "FAILED", ran, errors::failure(py, &failure, pid, &outcome.earlier)?)
                 .into_pyobject(py)
         }
-        Ok(value) => match results(py, session, value) {
-            Ok((pickles, buffers)) => (token, "OK", ran, pickles, buffers, pid).into_pyobject(py),
+        Ok(value) => match results(py, value) {
+            Ok(Some((pickles, buffers))) => {
+                (token, "OK", ran, pickles, buffers, pid).into_pyobject(py)
+            }
+            Ok(None) => (token, "LOST").into_pyobject(py),
             Err(error) => (token, "UNREADABLE", ran, error.to_string(), pid).into_pyobject(py),
         },
     }
 }
 
 /// The pickles, and the out-of-band buffers of the last one: `None`, a list of
-/// bytearrays, or a mapping with offsets and lengths.
-fn results<'py>(
-    py: Python<'py>,
-    session: &Conversation,
+/// bytearrays, or a mapping with offsets and lengths. Nothing when they went
+/// with the agent.
+fn results(
+    py: Python<'_>,
     value: Value,
-) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyAny>)> {
+) -> PyResult<Option<(Bound<'_, PyList>, Bound<'_, PyAny>)>> {
     let Value { pieces, pickle_bytes, buffers } = value;
     let mut rest = Pieces { pieces: pieces.into(), taken: 0 };
     let pickles = PyList::empty(py);
@@ -83,18 +79,20 @@ fn results<'py>(
             }
             list.into_any()
         }
-        Buffers::Blob { blob_id, lengths } => {
+        Buffers::Blob { blob, lengths } => {
             let (places, total) = layout(&lengths);
-            let mapping = py.detach(|| {
-                let file = session.fetch(blob_id)?;
-                Ok::<_, clutch_client::BlobError>(Mapping::new(file, total)?)
-            });
-            let mapping =
-                mapping.map_err(|error| errors::OpenFailedError::new_err(error.to_string()))?;
+            let mapping = py.detach(|| Ok::<_, BlobError>(Mapping::new(blob.fetch()?, total)?));
+            let mapping = match mapping {
+                Ok(mapping) => mapping,
+                Err(BlobError::Lost(_)) => return Ok(None),
+                Err(error @ (BlobError::Refused(_) | BlobError::Io(_))) => {
+                    return Err(errors::OpenFailedError::new_err(error.to_string()));
+                }
+            };
             (Py::new(py, mapping)?, places).into_pyobject(py)?.into_any()
         }
     };
-    Ok((pickles, buffers))
+    Ok(Some((pickles, buffers)))
 }
 
 /// Where each buffer is in a result's file, and how long the file is.

@@ -12,6 +12,7 @@ use crate::buffer::Content;
 use crate::call::Call;
 use crate::ending;
 use crate::errors::{self, BlobRefusedError, OpenFailedError};
+use crate::mapping::Mapping;
 
 /// The session with Python objects as tokens.
 pub(crate) type Conversation = clutch_client::Session<Py<PyAny>>;
@@ -149,10 +150,31 @@ impl Session {
         Call { session: Arc::clone(&self.session), call }
     }
 
-    fn put(&self, py: Python<'_>, content: &Bound<'_, PyAny>, writable: bool) -> PyResult<u64> {
-        let content = Content::of(content)?;
-        match py.detach(|| self.session.put(content.bytes(), writable)) {
-            Ok(blob_id) => Ok(blob_id),
+    fn reopen_call(&self, call: &Call, profile_id: u64) -> Call {
+        self.session.reopen_call(&call.call, profile_id);
+        Call { session: Arc::clone(&self.session), call: Arc::clone(&call.call) }
+    }
+
+    fn put(
+        &self,
+        py: Python<'_>,
+        content: &Bound<'_, PyAny>,
+        writable: bool,
+    ) -> PyResult<(u64, Option<Mapping>)> {
+        let put = |bytes: &[u8]| {
+            let (blob_id, file) = self.session.put(bytes, writable)?;
+            let mapping = file.and_then(|file| Mapping::kept(file, bytes.len() as u64).ok());
+            Ok((blob_id, mapping))
+        };
+        let done = if let Ok(kept) = content.cast::<Mapping>() {
+            let kept = kept.get();
+            py.detach(|| put(kept.bytes()))
+        } else {
+            let content = Content::of(content)?;
+            py.detach(|| put(content.bytes()))
+        };
+        match done {
+            Ok(put) => Ok(put),
             Err(BlobError::Refused(failure)) => {
                 Err(BlobRefusedError::new_err(errors::failure(py, &failure, 0, &[])?.unbind()))
             }
@@ -165,13 +187,21 @@ impl Session {
         self.session.release(blob_ids);
     }
 
-    fn sees(&self, py: Python<'_>, path: String, device: u64, inode: u64, bytes: u64) -> bool {
+    fn sees(
+        &self,
+        py: Python<'_>,
+        path: String,
+        device: u64,
+        inode: u64,
+        bytes: u64,
+    ) -> PyResult<bool> {
         py.detach(|| self.session.sees(v1::SameFile { path, device, inode, bytes }))
+            .map_err(|lost| OpenFailedError::new_err(lost.to_string()))
     }
 
     fn next_errand<'py>(&self, py: Python<'py>) -> PyResult<Option<Errand<'py>>> {
         let Some(errand) = py.detach(|| self.session.next_errand()) else { return Ok(None) };
-        let endings = ending::to_python(py, &self.session, errand.endings)?;
+        let endings = ending::to_python(py, errand.endings)?;
         let call = Call { session: Arc::clone(&self.session), call: errand.call };
         Ok(Some((call, endings, errand.last_one)))
     }

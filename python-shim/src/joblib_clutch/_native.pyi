@@ -19,7 +19,7 @@ class BlobRefusedError(Exception):
 @final
 class Mapping:
     """A result in shared memory, mapped privately: writable, and unmapped with
-    the object.
+    the object. Or a blob that was put, to put it again.
     """
 
     @property
@@ -42,7 +42,7 @@ Ending = tuple[Any, ...]
   of each). Numbers that do not apply are 0.
 - ``"UNREADABLE"``: seconds that the tasks ran, why the results cannot be had, worker's pid.
 - ``"WITHDRAWN"``: the call ended before the batch was sent.
-- ``"LOST"``: the agent was lost.
+- ``"LOST"``: the agent was lost before the results were there.
 - ``"POSTED"``: it came by `Call.post`.
 """
 
@@ -59,8 +59,10 @@ class Call:
         data: bytes,
         buffers: Uses,
         shared: Sequence[tuple[int, Uses]],
-    ) -> None:
-        """Run a batch. Never blocks. `data` is pickled; `batch` comes back with its ending."""
+    ) -> bool:
+        """Run a batch. Never blocks. `data` is pickled; `batch` comes back with its ending.
+        False when the agent is lost: then there is none.
+        """
 
     def take(self) -> list[Ending]:
         """Wait for endings, 100 ms at most; say `handled` after any. None come also
@@ -148,16 +150,24 @@ class Session:
     ) -> Call:
         """Open a call. `awaited`: some thread will call `Call.take` most of the time."""
 
-    def put(self, content: Buffer, writable: bool) -> int:
-        """Copy bytes to the agent; gives the blob's name. Raises `BlobRefusedError`,
-        `OpenFailedError` when the agent is lost, or OSError.
+    def reopen_call(self, call: Call, profile_id: int) -> Call:
+        """Go on with a call of a session that is lost. What is submitted to the call that
+        this gives runs here; the endings of both can be taken from either.
+        """
+
+    def put(self, content: Buffer | Mapping, writable: bool) -> tuple[int, Mapping | None]:
+        """Copy bytes to the agent; gives the blob's name, and its memory where nobody
+        can write to it any more. Raises `BlobRefusedError`, `OpenFailedError` when the
+        agent is lost, or OSError.
         """
 
     def release(self, blob_ids: Sequence[int]) -> None:
         """Let go of blobs."""
 
     def sees(self, path: str, device: int, inode: int, bytes: int) -> bool:
-        """Whether workers would open the same file by that path."""
+        """Whether workers would open the same file by that path. Raises
+        `OpenFailedError` when the agent is lost.
+        """
 
     def next_errand(self) -> tuple[Call, list[Ending], bool] | None:
         """Wait for endings that nobody awaits; the third is true when no other thread

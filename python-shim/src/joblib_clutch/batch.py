@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from joblib_clutch.call import Call
+    from joblib_clutch.session import Session
 
 
 class BatchFuture:
@@ -97,6 +98,8 @@ class Batch:
     ----------
     call : Call
         Its call.
+    number : int
+        Grows in the order of submission.
     functions : list
         The tasks' functions, to name them in messages.
     callback : callable
@@ -108,21 +111,39 @@ class Batch:
         What joblib holds.
     payload : Payload or None
         What was sent, until it ended.
+    attempts : int
+        How often it was sent.
+    session : Session or None
+        Where it was sent last.
     error : Exception or None
-        Why it was never sent.
+        Why it was never sent, or not again.
     """
 
-    __slots__ = ("call", "callback", "error", "functions", "future", "payload")
+    __slots__ = (
+        "attempts",
+        "call",
+        "callback",
+        "error",
+        "functions",
+        "future",
+        "number",
+        "payload",
+        "session",
+    )
 
     def __init__(
         self,
         call: Call,
+        number: int,
         functions: list[object],
         callback: Callable[[BatchFuture], object],
     ) -> None:
         self.call = call
+        self.number = number
         self.functions = functions
         self.callback = callback
         self.future = BatchFuture(call)
         self.payload: Any = None
+        self.attempts = 0
+        self.session: Session | None = None
         self.error: Exception | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -10,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from joblib_clutch.batch import Batch, BatchFuture
 from joblib_clutch.exceptions import CallCancelledError, ClutchError, QuotaExceededError
 from joblib_clutch.failures import to_exception
+from joblib_clutch.kept import KeptBlobs
 from joblib_clutch.payload import Task, TaskPickler
 from joblib_clutch.profile import worker_profile
 from joblib_clutch.report import Report, publish
 from joblib_clutch.results import load_results, located, unreadable
+from joblib_clutch.route import Link, Route, most_resubmissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from joblib_clutch import _native
     from joblib_clutch.session import Session
     from joblib_clutch.settings import Settings
+
+_logger = logging.getLogger("joblib_clutch")
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class CallPlan:
 
 
 class Call:
-    """Runs the batches of one joblib call on one session.
+    """Runs the batches of one joblib call.
 
     A call is started once and closed once; submitting to a closed call is
     harmless and cancels the batch.
@@ -79,7 +85,9 @@ class Call:
         self._arrived: deque[_native.Ending] = deque()
         self._pickler = TaskPickler()
         self._max_batch_bytes = 0
-        self._session: Session | None = None
+        self._numbers = itertools.count()
+        self._route: Route | None = None
+        # Whichever session runs it, endings come to this.
         self._native: _native.Call | None = None
         self._closed = False
 
@@ -100,11 +108,15 @@ class Call:
         """
         profile = worker_profile(plan.settings, plan.inner_max_num_threads, plan.workers)
         self._native = session.open_call(profile, plan, awaited=self._awaited)
-        self._session = session
         self._max_batch_bytes = session.native.max_batch_bytes
-        self._pickler = TaskPickler(
-            session.blobs, plan.settings.max_nbytes, plan.settings.mmap_mode
+        blobs = KeptBlobs(
+            session,
+            keep=most_resubmissions(plan.settings) > 0,
+            private=plan.settings.agents is None,
         )
+        self._pickler = TaskPickler(blobs, plan.settings.max_nbytes, plan.settings.mmap_mode)
+        link = Link(session, self._native)
+        self._route = Route(link, profile, plan.settings, blobs, self._drain)
         self.report = Report(self._native, session.host)
 
     def submit(self, tasks: list[Task], callback: Callable[[BatchFuture], object]) -> BatchFuture:
@@ -122,10 +134,10 @@ class Call:
         BatchFuture
             The future.
         """
-        batch = Batch(self, [task[0] for task in tasks], callback)
+        batch = Batch(self, next(self._numbers), [task[0] for task in tasks], callback)
         future = batch.future
-        native, session = self._native, self._session
-        if native is None or session is None:
+        route = self._route
+        if route is None:
             # The callback of a call that never began is owed to nobody.
             future.set_exception(_cancelled("the call has ended"))
             return future
@@ -135,12 +147,9 @@ class Call:
             if len(payload.data) > self._max_batch_bytes:
                 raise _too_large(len(payload.data), len(tasks), self._max_batch_bytes)
         except ClutchError as error:
-            batch.error = error
-            native.post(batch)
+            route.post(batch, error)
         else:
-            native.submit(batch, len(tasks), payload.data, payload.buffers, payload.shared)
-            # Sent from where it is; kept no longer than that takes.
-            payload.data = b""
+            route.send(batch)
         return future
 
     def wait(self, future: BatchFuture, timeout: float | None) -> None:
@@ -180,10 +189,10 @@ class Call:
         endings : list
             The endings, in order.
         """
-        session = self._session
-        if session is not None and session.native.output_pending:
+        route = self._route
+        if route is not None and route.session.native.output_pending:
             # What a task printed comes before its result.
-            session.printer.flush()
+            route.session.printer.flush()
         # Not lost when a callback, or a signal's handler, raises.
         self._arrived.extend(endings)
         # A list that outlives its endings would keep their results alive.
@@ -203,13 +212,25 @@ class Call:
         if self._closed:
             return False
         self._closed = True
-        if self._native is not None:
-            self._native.close()
+        if self._route is not None:
+            self._route.close()
             self._pickler.close()
             publish(self.report)
         return True
 
+    def _drain(self, batch: Batch) -> None:
+        """Handle endings until a batch is done, where it may be that nobody else does."""
+        while not batch.future.done:
+            try:
+                self.wait(batch.future, None)
+            except Exception:
+                _logger.exception("a joblib callback failed")
+
     def _handle(self, batch: Batch, word: str, told: list[Any]) -> None:
+        if word == "LOST" and self._route is not None and not batch.future.done:
+            batch.error = self._route.lost(batch)
+            if batch.error is None:  # it will end again
+                return
         self._tell(batch, word, told)
         # After the callback: what the next batches use as well stays.
         if batch.payload is not None:
@@ -245,10 +266,8 @@ class Call:
         if word == "UNREADABLE":
             self.ran_seconds, why, pid = told
             return located(unreadable(why), batch.functions, self._host, pid)
-        if word == "POSTED" and batch.error is not None:
+        if word in ("POSTED", "LOST") and batch.error is not None:
             return batch.error
-        if word == "LOST" and self._session is not None:
-            return self._session.lost_error()
         return _cancelled("the call ended before the batch was sent")
 
     def _fail(self, batch: Batch, error: BaseException) -> None:
@@ -262,7 +281,7 @@ class Call:
 
     @property
     def _host(self) -> str:
-        return self._session.host if self._session is not None else ""
+        return self._route.session.host if self._route is not None else ""
 
 
 def _cancelled(why: str) -> CallCancelledError:

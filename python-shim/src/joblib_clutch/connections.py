@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from joblib_clutch.agent import PrivateAgent
@@ -15,7 +16,16 @@ from joblib_clutch.exceptions import AgentUnavailableError
 from joblib_clutch.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from joblib_clutch.settings import Settings
+
+
+# How long to wait, in seconds, before each further attempt to reach a named agent
+# that was lost: an operator's takes a moment to be started again.
+_PAUSES = (0.1, 0.3, 1.0, 3.0)
+# How long the process waits at its end for those who look for an agent.
+_SEARCH_TIMEOUT_SECONDS = 2
 
 
 class _Connection:
@@ -54,7 +64,12 @@ class _Connection:
                 if self._session is not None:
                     self._session.close()
                 self._session = self._connect()
-            return self._session
+            session = self._session
+        if self._closed:
+            # Closed meanwhile, maybe before there was anything to close.
+            self.close()
+            raise _closed()
+        return session
 
     def close(self) -> None:
         # Without the lock: whoever holds it may wait for an agent for minutes.
@@ -86,6 +101,7 @@ class _Registry:
         self._connections: dict[tuple[str | None, str | None], _Connection] = {}
         self._lock = threading.Lock()
         self._abandoned: list[Any] = []
+        self._searches: set[threading.Thread] = set()
         self.forked = False
 
     def connection(self, address: str | None, python: str | None) -> _Connection:
@@ -102,6 +118,32 @@ class _Registry:
             self._connections.clear()
         for connection in connections:
             connection.close()
+        # Native code must not come back to an interpreter that is gone.
+        deadline = time.monotonic() + _SEARCH_TIMEOUT_SECONDS
+        for search in list(self._searches):
+            search.join(max(deadline - time.monotonic(), 0))
+
+    def known(self, address: str | None, python: str | None) -> _Connection:
+        with self._lock:
+            connection = self._connections.get((address, python))
+        if connection is None:
+            raise _closed()
+        return connection
+
+    def start(self, target: Callable[[], object], name: str) -> None:
+        def run() -> None:
+            try:
+                target()
+            finally:
+                self._searches.discard(thread)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._searches.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._searches.discard(thread)
+            raise
 
     def forget(self) -> None:
         # In a forked child the parent's channels must neither be used nor
@@ -109,6 +151,7 @@ class _Registry:
         # does not exist here.
         self._abandoned.append(self._connections)
         self._connections = {}
+        self._searches = set()
         self._lock = threading.Lock()
         self.forked = True
 
@@ -139,6 +182,57 @@ def session_for(settings: Settings) -> Session:
     return _registry.connection(settings.agents, settings.env).session()
 
 
+def session_again(settings: Settings, ended: threading.Event) -> Session:
+    """Give a live session in the place of one that was lost.
+
+    A private agent is started anew. A named one is tried for a few seconds.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which agent and environment.
+    ended : Event
+        Set when nobody wants the session any more.
+
+    Returns
+    -------
+    Session
+        A session that was alive a moment ago.
+
+    Raises
+    ------
+    ClutchError
+        The agent cannot be started or reached, or refused, or this process
+        has closed its connections.
+    """
+    for pause in _PAUSES:
+        connection = _registry.known(settings.agents, settings.env)
+        try:
+            return connection.session()
+        except AgentUnavailableError:
+            if settings.agents is None or ended.wait(pause):
+                raise
+    return _registry.known(settings.agents, settings.env).session()
+
+
+def in_background(target: Callable[[], object], name: str) -> None:
+    """Run something on a thread of its own, which the end of the process waits for a little.
+
+    Parameters
+    ----------
+    target : callable
+        What to run; must not raise.
+    name : str
+        Name of the thread.
+
+    Raises
+    ------
+    RuntimeError
+        There is no thread to be had.
+    """
+    _registry.start(target, name)
+
+
 def prepare(settings: Settings) -> None:
     """Start the private agent for these settings, if there is none yet.
 
@@ -165,6 +259,14 @@ def prepare(settings: Settings) -> None:
 def close_all() -> None:
     """End all sessions of this process and stop its private agents."""
     _registry.close()
+
+
+def _closed() -> AgentUnavailableError:
+    return AgentUnavailableError(
+        "this process has closed its connections to agents",
+        kind="AGENT_UNAVAILABLE",
+        fault="DRIVER",
+    )
 
 
 def _no_evidence() -> dict[str, Any]:

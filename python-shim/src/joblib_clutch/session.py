@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import socket
 import sys
 import threading
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from joblib_clutch.call import CallPlan
     from joblib_clutch.profile import WorkerProfile
 
+# What is known of a private agent's end.
+_EVIDENCE = ("pid", "exit_code", "signal", "stderr_tail")
 # A profile is one frame, and a frame must fit in one envelope.
 _MAX_SETUP_BYTES = 3 << 20
 
@@ -52,6 +55,8 @@ class Session:
         Prints what tasks print.
     blobs : SessionBlobs
         Where large arguments go.
+    ended : bool
+        Whether this process ended it, while the agent was there.
 
     Raises
     ------
@@ -68,6 +73,8 @@ class Session:
         # the collector happens to run, here included.
         self._lock = threading.RLock()
         self._lost: AgentUnavailableError | None = None
+        self._lost_by = ""
+        self.ended = False
         self._profiles: dict[WorkerProfile, int] = {}
         self.native = _open(address, python)
         self.blobs = SessionBlobs(self)
@@ -115,15 +122,8 @@ class Session:
                 fault="DRIVER",
                 advice="let the initializer load its data itself",
             )
-        with self._lock:
-            profile_id = self._profiles.get(profile)
-            if profile_id is None:
-                profile_id = self.native.define_profile(
-                    profile.variables, profile.workers, profile.setup, profile.limits
-                )
-                self._profiles[profile] = profile_id
         return self.native.open_call(
-            profile_id,
+            self._profile_id(profile),
             max_running=plan.max_running,
             nesting_level=plan.nesting_level,
             task_timeout_seconds=plan.settings.task_timeout or 0.0,
@@ -132,13 +132,38 @@ class Session:
             awaited=awaited,
         )
 
-    def lost_error(self, reason: str = "") -> AgentUnavailableError:
-        """Say why the agent is lost, once it is.
+    def reopen_call(self, call: _native.Call, profile: WorkerProfile) -> _native.Call:
+        """Go on with a call of a session that is lost.
+
+        Parameters
+        ----------
+        call : _native.Call
+            The call; its endings are handled as before.
+        profile : WorkerProfile
+            Workers that run it.
+
+        Returns
+        -------
+        _native.Call
+            The call on this session.
+        """
+        return self.native.reopen_call(call, self._profile_id(profile))
+
+    def lose(self, reason: str) -> None:
+        """Give the agent up: part of it does not answer any more.
 
         Parameters
         ----------
         reason : str
-            What to say when the conversation does not know of it yet.
+            What was seen.
+        """
+        with self._lock:
+            if self.alive:
+                self._lost_by = reason
+                self.native.close()
+
+    def lost_error(self) -> AgentUnavailableError:
+        """Say why the agent is lost, once it is.
 
         Returns
         -------
@@ -148,20 +173,49 @@ class Session:
         with self._lock:
             if self._lost is None:
                 self._lost = AgentUnavailableError(
-                    f"lost the agent at {self.address}: {self.native.lost or reason}",
+                    f"lost the agent at {self.address}: {self._lost_by or self.native.lost}",
                     kind="AGENT_UNAVAILABLE",
                     fault="AGENT",
                     **self._evidence(),
                 )
             return self._lost
 
+    def evidence(self) -> dict[str, Any]:
+        """Tell what is known of the agent's loss, as keyword arguments of `ClutchError`."""
+        error = self.lost_error()
+        return {name: getattr(error, name) for name in _EVIDENCE}
+
+    def how(self) -> str:
+        """Tell in a few words how the agent was lost."""
+        error = self.lost_error()
+        if error.signal is not None:
+            return f"ended by {signal_name(error.signal)}"
+        if error.exit_code is not None:
+            return f"exit code {error.exit_code}"
+        return self._lost_by or self.native.lost or ""
+
     def close(self) -> None:
         """End the session; what runs for it is killed."""
+        self.ended = self.ended or self.alive
         self.native.close()
+
+    def _profile_id(self, profile: WorkerProfile) -> int:
+        with self._lock:
+            profile_id = self._profiles.get(profile)
+            if profile_id is None:
+                profile_id = self.native.define_profile(
+                    profile.variables, profile.workers, profile.setup, profile.limits
+                )
+                self._profiles[profile] = profile_id
+            return profile_id
+
+
+class SessionLostError(Exception):
+    """The agent was lost while something was asked of it."""
 
 
 class SessionBlobs:
-    """Copies large arguments to the agent; see `BlobSink`.
+    """Copies large arguments to the agent.
 
     Parameters
     ----------
@@ -172,14 +226,39 @@ class SessionBlobs:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def put(self, buffer: Buffer, *, writable: bool = False) -> int:
-        """Copy a buffer out; see `BlobSink.put`."""
+    def put(
+        self, buffer: Buffer | _native.Mapping, *, writable: bool = False
+    ) -> tuple[int, _native.Mapping | None]:
+        """Copy a buffer out.
+
+        Parameters
+        ----------
+        buffer : contiguous buffer, or Mapping of what was put before
+            At least one byte. Not used after the return.
+        writable : bool
+            Whether workers may write to the blob.
+
+        Returns
+        -------
+        int
+            The blob's name in the session.
+        Mapping or None
+            The blob's memory, where nobody can write to it any more.
+
+        Raises
+        ------
+        SessionLostError
+            The agent is lost.
+        ClutchError
+            It cannot be copied.
+        """
         try:
             return self._session.native.put(buffer, writable)
         except _native.BlobRefusedError as error:
             failure = error.args[0]
         except _native.OpenFailedError as error:
-            raise self._session.lost_error(str(error)) from None
+            self._session.lose(str(error))
+            raise SessionLostError from None
         except OSError as error:
             raise QuotaExceededError(
                 f"a large argument does not fit into the agent's memory: {error}",
@@ -195,12 +274,41 @@ class SessionBlobs:
         )
 
     def release(self, blob_ids: list[int]) -> None:
-        """Let go of blobs; see `BlobSink.release`."""
+        """Let go of blobs, by their names in the session. Never raises."""
         self._session.native.release(blob_ids)
 
     def sees(self, path: str, device: int, inode: int, size: int) -> bool:
-        """Tell whether workers open the same file; see `BlobSink.sees`."""
-        return self._session.native.sees(path, device, inode, size)
+        """Tell whether workers open the same file by that path.
+
+        Raises
+        ------
+        SessionLostError
+            The agent is lost.
+        """
+        try:
+            return self._session.native.sees(path, device, inode, size)
+        except _native.OpenFailedError as error:
+            self._session.lose(str(error))
+            raise SessionLostError from None
+
+
+def signal_name(number: int) -> str:
+    """Name a signal.
+
+    Parameters
+    ----------
+    number : int
+        Its number.
+
+    Returns
+    -------
+    str
+        For example ``"SIGKILL"``.
+    """
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return f"signal {number}"
 
 
 def _open(address: str, python: str | None) -> _native.Session:
