@@ -155,6 +155,9 @@ def test_evidence_is_printed_for_people() -> None:
 
 def test_what_does_not_apply_is_not_printed() -> None:
     assert str(errors.WorkerCrashedError("it died", attempt=1, earlier_attempts=())) == "it died"
+    assert str(errors.WorkerCrashedError("it died", wall_seconds=0.004, cpu_seconds=0)) == "it died"
+    short = errors.WorkerCrashedError("it died", wall_seconds=0.006, cpu_seconds=0.001)
+    assert str(short) == "it died\n  used: 0.01 s wall"
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,11 @@ def used(wall_seconds: float | None, cpu_seconds: float | None) -> str:
     Returns
     -------
     str
-        For example ``"1.52 s wall, 1.49 s CPU"``.
+        For example ``"1.52 s wall, 1.49 s CPU"``; empty when nothing is worth telling.
     """
     times = ((wall_seconds, "wall"), (cpu_seconds, "CPU"))
-    return ", ".join(f"{seconds:.2f} s {name}" for seconds, name in times if seconds)
+    told = [(f"{seconds:.2f} s", name) for seconds, name in times if seconds]
+    return ", ".join(f"{time} {name}" for time, name in told if time != "0.00 s")
 
 
 def _quantity(kind: str, value: float) -> str:

@@ -127,8 +127,8 @@ class ClutchError(Exception):
     def _numbers(self) -> Iterator[str]:
         if self.limit is not None and self.peak is not None:
             yield f"  limit: {measured(self.kind, self.limit, self.peak)}"
-        if self.wall_seconds or self.cpu_seconds:
-            yield f"  used: {used(self.wall_seconds, self.cpu_seconds)}"
+        if times := used(self.wall_seconds, self.cpu_seconds):
+            yield f"  used: {times}"
         if self.signal is not None:
             yield f"  ended by: signal {self.signal}{_signal_name(self.signal)}"
         if self.exit_code is not None:

@@ -11,25 +11,24 @@ from joblib_clutch.exceptions import ClutchWarning
 if TYPE_CHECKING:
     from joblib_clutch.report import Report
 
-_REPLACED = "their workers were replaced"
-# Notes that somebody has to do something about: what happened, with the sum of
-# their counts, and what to do. The others are only in the report.
+# Notes that somebody has to do something about: what happened, and what to do.
+# The others are only in the report.
 _WARNINGS = {
     "THREADS_LEFT": (
-        f"tasks left {{}} threads running that are not daemons; {_REPLACED}",
-        "join threads before the task returns",
+        "threads still ran after the tasks that had started them",
+        "Their workers were replaced; join threads before the task returns.",
     ),
     "FILES_LEFT": (
-        f"tasks left {{}} files open; {_REPLACED}",
-        "close files before the task returns, by `with` for example",
+        "files were still open after the tasks that had opened them",
+        "Their workers were replaced; close files before the task returns.",
     ),
     "CHILDREN_OUT_OF_MEMORY": (
-        "processes that tasks had started were killed by the kernel at the memory limit, {} times",
-        "check what they should have done; raise memory_limit, or give each task less data",
+        "processes that tasks had started were killed by the kernel at the memory limit",
+        "See what they left undone; raise memory_limit, or give each task less data.",
     ),
     "STATE_CHANGED": (
-        f"tasks changed resource limits, or other state that cannot be restored; {_REPLACED}",
-        "change it in a process that the task starts",
+        "tasks changed resource limits, or other state that cannot be restored",
+        "Their workers were replaced; change such state in a process of the task's own.",
     ),
 }
 
@@ -76,7 +75,7 @@ def warn_of(report: Report) -> None:
     for kind, count, batches in notes:
         if kind in _WARNINGS:
             what, remedy = _WARNINGS[kind]
-            _warn(f"{what.format(count)} ({kind} in {_batches(batches)}). Advice: {remedy}")
+            _warn(f"{what}: {count}, in {_batches(batches)} ({kind}). {remedy}")
 
 
 def _warn(text: str) -> None:
