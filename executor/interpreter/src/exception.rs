@@ -35,7 +35,7 @@ pub(crate) fn report<'py>(
     let report = ExceptionReport {
         type_name: type_name(&error.get_type(py)),
         text: text(py, error),
-        traceback: traceback(py, error).unwrap_or_default(),
+        traceback: traceback(tools, py, error).unwrap_or_default(),
     };
     // The frames do not travel.
     error.set_traceback(py, None);
@@ -70,8 +70,8 @@ fn text(py: Python<'_>, error: &PyErr) -> String {
 }
 
 /// The traceback with causes. It begins with the task's own frame.
-fn traceback(py: Python<'_>, error: &PyErr) -> PyResult<String> {
-    let format = py.import("traceback")?.getattr("format_exception")?;
+fn traceback(tools: &Toolbox, py: Python<'_>, error: &PyErr) -> PyResult<String> {
+    let format = tools.format_exception.bind(py);
     let frames = without_ours(error.traceback(py))?;
     let lines = format.call1((error.get_type(py), error.value(py), frames))?;
     let mut whole = String::new();
