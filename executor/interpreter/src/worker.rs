@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 
 use crate::arguments::Blobs;
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, Look};
 use crate::batch::{Batch, Outcome};
 use crate::clock::now;
 use crate::identity::Seat;
@@ -71,17 +71,18 @@ pub(crate) fn work(
                 let outcome = batch.run(py, order.payload, &mut report);
                 // What a task printed is on its way before its result is.
                 output::flush(py);
-                let thorough = meter.finish(&mut report);
+                let seldom = meter.finish(&mut report);
+                let look = Look::after(now().saturating_sub(report.received_at), seldom);
                 report.imported = imports.news(py);
                 if let Some(baseline) = &mut baseline {
-                    report.leftovers = baseline.leftovers(py, blobs.count(), thorough);
+                    report.leftovers = baseline.leftovers(py, blobs.count(), look);
                 }
                 report.leftovers.out_of_memory =
                     outcome.as_ref().is_err_and(|failure| failure.out_of_memory);
                 answer_batch(py, &line, report, outcome)?;
                 // Nobody waits for this, but perhaps for the next batch.
                 if let Some(baseline) = &mut baseline {
-                    baseline.restore(py, thorough);
+                    baseline.restore(py, look);
                 }
             }
             ToWorker::Map(announced) => {

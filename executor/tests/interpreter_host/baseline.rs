@@ -6,9 +6,10 @@ use rustix::process::Signal;
 
 use crate::harness::{Stream, Worker, Zygote, python};
 
-/// Runs a statement in front of an expression of a text.
+/// Runs a statement in front of an expression of a text, for so long that
+/// everything is looked at when it has ended.
 fn after(statement: &str, expression: &str) -> String {
-    format!("exec({statement:?}) or {expression}")
+    format!("exec({statement:?}) or __import__('time').sleep(0.001) or {expression}")
 }
 
 /// Has a batch change something; the next batch must not see it.
@@ -130,7 +131,7 @@ fn stacks_are_printed_whatever_the_batch_before_did_to_signals() {
         "import faulthandler; faulthandler.unregister(10); faulthandler.disable()",
     ] {
         let mut worker = Zygote::start("").worker();
-        worker.run(&[&format!("exec({change:?})")]).unwrap();
+        worker.run(&[&after(change, "1")]).unwrap();
         worker.start(&["print('begun') or __import__('time').sleep(60)"]);
         worker.read_until(Stream::Stdout, "begun");
         worker.kill(Signal::USR1);
@@ -185,7 +186,7 @@ fn soft_limits_and_the_nice_value_are_restored_or_reported() {
         ),
     ] {
         let before = worker.text(probe);
-        let (report, _) = worker.run(&[&format!("exec({change:?})")]).unwrap();
+        let (report, _) = worker.run(&[&after(change, "1")]).unwrap();
         let restored = worker.text(probe) == before;
         let told = report.leftovers.changed;
         assert_eq!(told, if restored { Vec::new() } else { vec![String::from(name)] });

@@ -47,11 +47,6 @@ impl Belongings {
         Ok(taken)
     }
 
-    /// Whether a module was imported, by whomever.
-    pub(super) fn has_imported(&self, py: Python<'_>, module: &str) -> bool {
-        self.modules.bind(py).contains(module).unwrap_or(true)
-    }
-
     /// Whether there are children that were not there before. One that has ended
     /// counts when nobody has waited for it, and nobody in Python can.
     pub(super) fn new_children(&self, py: Python<'_>) -> bool {

@@ -6,6 +6,8 @@ use rustix::process::{
     Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit,
 };
 
+use super::Look;
+
 /// Limits that tasks may lower. Not that of data: it is the agent's to change
 /// while the worker runs.
 const LIMITS: [Resource; 7] = [
@@ -30,10 +32,9 @@ impl Limits {
     }
 
     /// Restores what it may, and says what it may not: a hard limit is lowered
-    /// for good, and so is, without privileges, a raised nice value. Looks at
-    /// limits only when told so: there are many.
-    pub(super) fn restore(&self, limits_too: bool) -> impl Iterator<Item = &'static str> {
-        let limits = !limits_too || LIMITS.into_iter().zip(&self.limits).all(restored);
+    /// for good, and so is, without privileges, a raised nice value.
+    pub(super) fn restore(&self, look: Look) -> impl Iterator<Item = &'static str> {
+        let limits = look < Look::Thorough || LIMITS.into_iter().zip(&self.limits).all(restored);
         let nice = self.nice.is_none_or(|nice| {
             getpriority_process(None) == Ok(nice) || setpriority_process(None, nice).is_ok()
         });

@@ -1,8 +1,9 @@
 //! What a worker is like between batches: taken when it has been set up,
 //! restored after each batch. So a task finds what the first one found.
 //!
-//! It is restored when the batch's answer is on its way, and costs a few system
-//! calls when nothing has changed. What can be restored is what a process has
+//! It is restored when the batch's answer is on its way, and costs three
+//! microseconds when nothing has changed; so what is dear to look at or seldom
+//! changed must wait for a longer batch. What can be restored is what a process has
 //! once. Module globals, caches and random numbers stay: workers are kept
 //! because of them. What cannot be restored is reported with the answer, and the
 //! agent replaces the worker.
@@ -27,6 +28,32 @@ use search::Search;
 use signals::Signals;
 use streams::Streams;
 use variables::Variables;
+
+/// How much is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    /// What costs a system call or none, and tasks do change.
+    Quick,
+    /// Also what costs several, or is hardly ever changed.
+    Thorough,
+    /// Also what is read from /proc.
+    Full,
+}
+
+/// Nanoseconds of a batch for which a thorough look is cheap.
+const LONG: u64 = 100_000;
+
+impl Look {
+    /// The look after a batch of so many nanoseconds. `seldom`: so much time has
+    /// passed that a full look is cheap.
+    pub(crate) fn after(nanoseconds: u64, seldom: bool) -> Self {
+        match (seldom, nanoseconds >= LONG) {
+            (true, _) => Self::Full,
+            (false, true) => Self::Thorough,
+            (false, false) => Self::Quick,
+        }
+    }
+}
 
 /// How the worker was.
 pub(crate) struct Baseline {
@@ -63,28 +90,27 @@ impl Baseline {
         self.limits.get_or_insert_with(Limits::take);
     }
 
-    /// What a batch has left behind, by now. `blobs` says how many the worker
-    /// has, `thorough` that it is time for what is dear to look at.
-    pub(crate) fn leftovers(&mut self, py: Python<'_>, blobs: usize, thorough: bool) -> Leftovers {
+    /// What a batch has left behind, by now, in a worker that has so many blobs.
+    pub(crate) fn leftovers(&mut self, py: Python<'_>, blobs: usize, look: Look) -> Leftovers {
         let belongings = &self.belongings;
         let mut changed = std::mem::take(&mut self.lost);
         if let Some(limits) = &self.limits {
-            changed.extend(limits.restore(thorough || belongings.has_imported(py, "resource")));
+            changed.extend(limits.restore(look));
         }
         Leftovers {
             children: belongings.new_children(py),
             threads: belongings.new_threads(py),
-            files: if thorough { belongings.new_files(blobs) } else { 0 },
+            files: if look == Look::Full { belongings.new_files(blobs) } else { 0 },
             changed: changed.into_iter().map(String::from).collect(),
             out_of_memory: false,
         }
     }
 
     /// Makes the worker what it was, as far as that can be done.
-    pub(crate) fn restore(&mut self, py: Python<'_>, thorough: bool) {
+    pub(crate) fn restore(&mut self, py: Python<'_>, look: Look) {
         // Signals first: a handler of a task may run at any step of Python's.
         let restored = [
-            ("signal handlers", self.signals.restore(py, thorough)),
+            ("signal handlers", self.signals.restore(py, look)),
             ("working directory", self.place.restore()),
             ("standard streams", self.streams.restore(py)),
             ("environment variables", self.variables.restore(py)),

@@ -8,17 +8,23 @@ use std::ptr::{from_mut, from_ref, null, null_mut};
 
 use pyo3::prelude::*;
 
-/// Signals whose handlers Python programs change.
+use super::Look;
+
+/// Signals whose handlers Python programs change, those that they change most
+/// first.
 const SIGNALS: [c_int; 8] = [
     libc::SIGINT,
     libc::SIGTERM,
-    libc::SIGHUP,
     libc::SIGALRM,
     libc::SIGUSR1,
+    libc::SIGHUP,
     libc::SIGUSR2,
     libc::SIGCHLD,
     libc::SIGPIPE,
 ];
+
+/// So many of them are looked at each time.
+const QUICK_SIGNALS: usize = 4;
 
 /// Handlers of a task that may want to run before its own are gone.
 const LAST_WORDS: usize = 4;
@@ -72,8 +78,7 @@ impl Signals {
         })
     }
 
-    /// `thorough`: also looks whether stacks would be printed.
-    pub(super) fn restore(&self, py: Python<'_>, thorough: bool) -> PyResult<()> {
+    pub(super) fn restore(&self, py: Python<'_>, look: Look) -> PyResult<()> {
         // Before its handler is gone: else the signal would end the worker.
         if self.timer_is_off {
             stop_timer();
@@ -83,7 +88,9 @@ impl Signals {
                 break;
             }
         }
-        for handler in &self.handlers {
+        let thorough = look >= Look::Thorough;
+        let count = if thorough { SIGNALS.len() } else { QUICK_SIGNALS };
+        for handler in self.handlers.iter().take(count) {
             if !self.is_unchanged(py, handler)? {
                 self.put_back(py, handler)?;
             }
