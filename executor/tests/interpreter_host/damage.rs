@@ -12,7 +12,10 @@ fn still_works(worker: &mut Worker, damage: &str) {
     worker.run(&["lambda: 1"]).ok();
     let failure = worker.failure("1/0");
     assert_eq!((failure.phase, failure.task_index), (Phase::Run, Some(0)), "{damage}");
-    assert!(failure.exception.traceback.starts_with("Traceback"), "{damage}: {failure:?}");
+    let traceback = failure.exception.traceback;
+    assert!(traceback.starts_with("Traceback (most"), "{damage}: {traceback}");
+    assert!(traceback.contains("File \"<string>\", line 1, in <module>"), "{damage}: {traceback}");
+    assert!(traceback.ends_with("ZeroDivisionError: division by zero\n"), "{damage}: {traceback}");
     let lock = "__import__('_thread').allocate_lock()";
     assert_eq!(worker.failure(lock).phase, Phase::Pickle, "{damage}");
 }
@@ -38,7 +41,7 @@ fn a_worker_survives_what_tasks_do_to_functions() {
     let zygote = Zygote::start("joblib");
     for damage in [
         "import pickle; pickle.dumps = pickle.loads = pickle.Pickler = None",
-        "import traceback; traceback.format_exception = None",
+        "import traceback; traceback.TracebackException = traceback.format_exception = None",
         "import joblib.parallel; joblib.parallel.parallel_config = None",
         "import io, os, signal; io.open = os.fork = os.getpid = signal.signal = None",
         "import threading; threading._active = threading.Thread = None",
