@@ -6,6 +6,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use rustix::process::Pid;
 
 use crate::arguments::{Blobs, Call, SharedObjects};
+use crate::baseline::Baseline;
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::identity::leave_if_forked;
@@ -47,11 +48,16 @@ impl Batch<'_> {
         &self,
         py: Python<'py>,
         payload: PyResult<Bound<'py, PyBytes>>,
+        baseline: Option<&mut Baseline>,
         report: &mut BatchReport,
     ) -> Outcome<'py> {
         let loaded = payload.and_then(|payload| self.load(payload));
         let (tasks, shared) = loaded
             .map_err(|error| Failure::raised(py, self.tools, Phase::Unpickle, None, &error))?;
+        if let Some(baseline) = baseline {
+            // Without it, the old one is in force.
+            baseline.unpickled(py).ok();
+        }
         report.unpickled_at = now();
         let results = self.call_nested(&tasks, shared.as_ref(), report);
         self.progress.idle();

@@ -55,7 +55,7 @@ pub(crate) fn work(
             ToWorker::Run(run) if run.claim != 0 && !progress.claim(run.claim) => meter.skip(),
             ToWorker::Run(run) => {
                 if let Some(baseline) = &mut baseline {
-                    baseline.begin();
+                    baseline.begin(py);
                 }
                 let mut report =
                     BatchReport { batch: run.batch, received_at: now(), ..Default::default() };
@@ -68,7 +68,7 @@ pub(crate) fn work(
                     blobs: &blobs,
                     line: &line,
                 };
-                let outcome = batch.run(py, order.payload, &mut report);
+                let outcome = batch.run(py, order.payload, baseline.as_mut(), &mut report);
                 // What a task printed is on its way before its result is.
                 output::flush(py);
                 let seldom = meter.finish(&mut report);

@@ -1,10 +1,9 @@
 //! What a worker restores between batches.
 
-use std::process::Command;
-
+use clutch_worker_link::{FromWorker, RunBatch, ToWorker};
 use rustix::process::Signal;
 
-use crate::harness::{Stream, Worker, Zygote, python};
+use crate::harness::{Stream, Worker, Zygote};
 
 /// Runs a statement in front of an expression of a text, for so long that
 /// everything is looked at when it has ended.
@@ -208,14 +207,32 @@ fn an_initializer_may_change_everything_for_good() {
 }
 
 #[test]
+fn what_the_modules_of_tasks_change_when_they_are_imported_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let module = "import os, sys\nos.environ['NEW'] = 'x'\nsys.setrecursionlimit(3000)\n\
+                  sys.path.append('/new')\ndef task(): pass\n";
+    std::fs::write(directory.path().join("clutch_test_settings.py"), module).unwrap();
+    let path = directory.path().to_str().unwrap();
+    let mut worker = Zygote::start("").bare_worker();
+    worker.set_up(Vec::new(), 1, format!("(Vsys_path\n(V{path}\nld.").as_bytes());
+    let run = RunBatch { batch: 1, tasks: 1, nesting_level: 1, ..RunBatch::default() };
+    worker.send(&ToWorker::Run(run), b"((cclutch_test_settings\ntask\n(t(dtl.");
+    assert!(matches!(worker.receive().message, FromWorker::Done(..)));
+    let probe = "repr((__import__('os').environ['NEW'], __import__('sys').getrecursionlimit(), \
+                 __import__('sys').path[-1]))";
+    for _ in 0..2 {
+        assert_eq!(worker.text(probe), "('x', 3000, '/new')");
+        worker.run(&["exec('import os, sys; os.environ.clear(); sys.path.clear()')"]).unwrap();
+    }
+}
+
+#[test]
 fn temporary_files_are_where_the_set_up_says() {
-    let output = Command::new(python()).args(["-c", "import tempfile"]).status().unwrap();
-    assert!(output.success());
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
-    let zygote = Zygote::start("tempfile");
-    let mut worker = zygote.bare_worker();
-    // As if the zygote had asked before.
+    let mut worker = Zygote::start("tempfile").worker();
+    // It may have been asked for before, in the zygote.
+    assert_ne!(worker.text("__import__('tempfile').gettempdir()"), path);
     worker.set_up(vec![("TMPDIR".into(), path.into())], 1, b"");
     assert_eq!(worker.text("__import__('tempfile').gettempdir()"), path);
 }

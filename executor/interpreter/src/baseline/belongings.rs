@@ -47,6 +47,11 @@ impl Belongings {
         Ok(taken)
     }
 
+    /// How many modules there are.
+    pub(super) fn modules(&self, py: Python<'_>) -> usize {
+        self.modules.bind(py).len()
+    }
+
     /// Whether there are children that were not there before. One that has ended
     /// counts when nobody has waited for it, and nobody in Python can.
     pub(super) fn new_children(&self, py: Python<'_>) -> bool {

@@ -65,6 +65,8 @@ pub(crate) struct Baseline {
     belongings: Belongings,
     /// The agent may still set them when the worker has been set up.
     limits: Option<Limits>,
+    /// How many modules there were when the batch began.
+    modules: usize,
     /// What could not be restored.
     lost: Vec<&'static str>,
 }
@@ -81,13 +83,27 @@ impl Baseline {
             // The last: those before it open files.
             belongings: Belongings::take(py)?,
             limits: None,
+            modules: 0,
             lost: Vec::new(),
         })
     }
 
     /// To be called before each batch.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, py: Python<'_>) {
         self.limits.get_or_insert_with(Limits::take);
+        self.modules = self.belongings.modules(py);
+    }
+
+    /// To be called when a batch has been unpickled, before its tasks run. That
+    /// imports the modules of their functions, and what these change when they are
+    /// imported they change only once: so it is for good.
+    pub(crate) fn unpickled(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.belongings.modules(py) != self.modules {
+            self.place = Place::take();
+            self.variables = Variables::take(py)?;
+            self.search = Search::take(py)?;
+        }
+        Ok(())
     }
 
     /// What a batch has left behind, by now, in a worker that has so many blobs.
