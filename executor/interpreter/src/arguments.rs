@@ -112,6 +112,11 @@ impl Blobs {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The uses as Python knows them: a blob, and a mode of `numpy.memmap`.
     fn uses<'py>(&self, py: Python<'py>, uses: &[BufferUse]) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);

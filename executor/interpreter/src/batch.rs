@@ -6,10 +6,13 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use rustix::process::Pid;
 
 use crate::arguments::{Blobs, Call, SharedObjects};
+use crate::baseline::Baseline;
 use crate::clock::now;
 use crate::failure::Failure;
 use crate::identity::leave_if_forked;
+use crate::line::TaskLine;
 use crate::results::Pickled;
+use crate::saving::Saving;
 use crate::toolbox::Toolbox;
 use crate::{pickling, results};
 
@@ -26,8 +29,17 @@ pub(crate) struct Batch<'a> {
     pub(crate) order: &'a RunBatch,
     /// Blobs that it may use.
     pub(crate) blobs: &'a Blobs,
-    /// Most bytes that the pickled results may have, without large buffers.
-    pub(crate) max_result_bytes: u64,
+    /// Where results go ahead of the others.
+    pub(crate) line: &'a TaskLine,
+}
+
+/// What the tasks returned, without what is with the agent already.
+struct Results<'py> {
+    list: Bound<'py, PyList>,
+    /// Index of the task that returned the first.
+    first_task: usize,
+    /// Bytes of the pickles that are with the agent.
+    saved_bytes: u64,
 }
 
 impl Batch<'_> {
@@ -36,11 +48,16 @@ impl Batch<'_> {
         &self,
         py: Python<'py>,
         payload: PyResult<Bound<'py, PyBytes>>,
+        baseline: Option<&mut Baseline>,
         report: &mut BatchReport,
     ) -> Outcome<'py> {
         let loaded = payload.and_then(|payload| self.load(payload));
         let (tasks, shared) = loaded
             .map_err(|error| Failure::raised(py, self.tools, Phase::Unpickle, None, &error))?;
+        if let Some(baseline) = baseline {
+            // Without it, the old one is in force.
+            baseline.unpickled(py).ok();
+        }
         report.unpickled_at = now();
         let results = self.call_nested(&tasks, shared.as_ref(), report);
         self.progress.idle();
@@ -74,7 +91,7 @@ impl Batch<'_> {
         tasks: &Bound<'py, PyList>,
         shared: Option<&SharedObjects<'py>>,
         report: &mut BatchReport,
-    ) -> Result<Bound<'py, PyList>, Failure<'py>> {
+    ) -> Result<Results<'py>, Failure<'py>> {
         let py = tasks.py();
         let failed = |error: PyErr| Failure::raised(py, self.tools, Phase::Run, None, &error);
         let Some(nested) = &self.tools.nested else { return self.call_all(tasks, shared, report) };
@@ -89,23 +106,32 @@ impl Batch<'_> {
         tasks: &Bound<'py, PyList>,
         shared: Option<&SharedObjects<'py>>,
         report: &mut BatchReport,
-    ) -> Result<Bound<'py, PyList>, Failure<'py>> {
+    ) -> Result<Results<'py>, Failure<'py>> {
         let py = tasks.py();
-        let results = PyList::empty(py);
-        report.task_nanoseconds.reserve(tasks.len());
-        for index in 0..tasks.len() {
+        let mut results = PyList::empty(py);
+        let mut saving = Saving::since(report.unpickled_at);
+        let first_task = self.order.first_task as usize;
+        let count = tasks.len();
+        report.task_nanoseconds.reserve(count.saturating_sub(first_task));
+        for index in first_task..count {
             let task = self.prepare(tasks, index, shared)?;
             let begin = now();
             self.progress.task_started(as_u32(index), begin);
             let result = call(task).and_then(|result| results.append(result));
             leave_if_forked(py, self.worker);
-            report.task_nanoseconds.push(now().saturating_sub(begin));
+            let end = now();
+            report.task_nanoseconds.push(end.saturating_sub(begin));
             if let Err(error) = result {
                 let (phase, index) = (Phase::Run, Some(as_u32(index)));
                 return Err(Failure::raised(py, self.tools, phase, index, &error));
             }
+            if saving.is_due(end) && index + 1 < count {
+                self.progress.idle();
+                results = saving.save(self.tools, self.line, results, report);
+            }
         }
-        Ok(results)
+        let first_task = count - results.len();
+        Ok(Results { list: results, first_task, saved_bytes: saving.saved_bytes() })
     }
 
     /// Takes a task out of the batch, with objects of its own where tasks
@@ -128,17 +154,17 @@ impl Batch<'_> {
         task.map_err(|error| Failure::raised(tasks.py(), self.tools, phase, index, &error))
     }
 
-    fn pickle<'py>(&self, results: &Bound<'py, PyList>) -> Outcome<'py> {
-        let pickled = results::dump(self.tools, results, &self.order.spill_directory)?;
-        let length = pickled.pickle.as_bytes().len() as u64;
-        if length <= self.max_result_bytes {
+    fn pickle<'py>(&self, results: &Results<'py>) -> Outcome<'py> {
+        let Results { list, first_task, saved_bytes } = results;
+        let pickled = results::dump(self.tools, list, *first_task, &self.order.spill_directory)?;
+        let length = pickled.pickle.as_bytes().len() as u64 + saved_bytes;
+        let most = self.line.max_payload_bytes();
+        if length <= most {
             return Ok(pickled);
         }
         // Sending it would end the line, and the worker with it.
-        let message = format!(
-            "the pickled results take {length} bytes; `max-batch-bytes` allows {}",
-            self.max_result_bytes
-        );
+        let message =
+            format!("the pickled results take {length} bytes; `max-batch-bytes` allows {most}");
         Err(Failure::told(Phase::TooLarge, message))
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn report<'py>(
     let report = ExceptionReport {
         type_name: type_name(&error.get_type(py)),
         text: text(py, error),
-        traceback: traceback(py, error).unwrap_or_default(),
+        traceback: traceback(tools, py, error).or_else(|_| plain(py, error)).unwrap_or_default(),
     };
     // The frames do not travel.
     error.set_traceback(py, None);
@@ -70,8 +70,8 @@ fn text(py: Python<'_>, error: &PyErr) -> String {
 }
 
 /// The traceback with causes. It begins with the task's own frame.
-fn traceback(py: Python<'_>, error: &PyErr) -> PyResult<String> {
-    let format = py.import("traceback")?.getattr("format_exception")?;
+fn traceback(tools: &Toolbox, py: Python<'_>, error: &PyErr) -> PyResult<String> {
+    let format = tools.format_exception.bind(py);
     let frames = without_ours(error.traceback(py))?;
     let lines = format.call1((error.get_type(py), error.value(py), frames))?;
     let mut whole = String::new();
@@ -79,6 +79,21 @@ fn traceback(py: Python<'_>, error: &PyErr) -> PyResult<String> {
         whole.push_str(&lossy(line?.cast()?));
     }
     Ok(bounded(whole, TRACEBACK_BYTES))
+}
+
+/// As [`traceback`], without causes and source lines: for an interpreter that a
+/// task has damaged so much that it cannot write its own.
+fn plain(py: Python<'_>, error: &PyErr) -> PyResult<String> {
+    let mut whole = String::from("Traceback (most recent call last):\n");
+    let mut rest = without_ours(error.traceback(py))?;
+    while let Some(traceback) = rest.filter(|_| whole.len() < TRACEBACK_BYTES) {
+        let line = traceback.getattr("tb_lineno")?;
+        let code = traceback.getattr("tb_frame")?.getattr("f_code")?;
+        let (file, name) = (code.getattr("co_filename")?, code.getattr("co_name")?);
+        whole.extend([format!("  File \"{file}\", line {line}, in {name}\n")]);
+        rest = Some(traceback.getattr("tb_next")?).filter(|next| !next.is_none());
+    }
+    Ok(bounded(whole + &one_line(py, error) + "\n", TRACEBACK_BYTES))
 }
 
 /// Leaves out the frames of this host at the beginning.

@@ -1,7 +1,7 @@
 //! What kept a batch from its results, as the agent is told.
 
 use clutch_worker_link::{ExceptionReport, FailureReport, Phase};
-use pyo3::exceptions::PySystemExit;
+use pyo3::exceptions::{PyMemoryError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -12,6 +12,8 @@ use crate::{exception, pickling};
 pub(crate) struct Failure<'py> {
     pub(crate) report: Box<FailureReport>,
     pub(crate) pickle: Option<Bound<'py, PyBytes>>,
+    /// It was a `MemoryError`.
+    pub(crate) out_of_memory: bool,
 }
 
 impl<'py> Failure<'py> {
@@ -40,14 +42,16 @@ impl<'py> Failure<'py> {
         Self::described(py, tools, (phase, task_index, exit_code), &what, error)
     }
 
-    /// Results that cannot be pickled: finds out whose.
+    /// Results that cannot be pickled: finds out whose. The first is that of a
+    /// task with an index.
     pub(crate) fn unpicklable(
         tools: &Toolbox,
         results: &Bound<'py, PyList>,
+        first_task: usize,
         error: &PyErr,
     ) -> Self {
         let py = results.py();
-        let culprit = results.iter().enumerate().find_map(|(index, result)| {
+        let culprit = (first_task..).zip(results).find_map(|(index, result)| {
             let error = pickling::dumps(tools, &result).err()?;
             Some((index, exception::type_name(&result.get_type()), error))
         });
@@ -64,7 +68,7 @@ impl<'py> Failure<'py> {
     pub(crate) fn told(phase: Phase, message: String) -> Self {
         let exception = ExceptionReport::default();
         let report = FailureReport { phase, task_index: None, message, exit_code: None, exception };
-        Self { report: Box::new(report), pickle: None }
+        Self { report: Box::new(report), pickle: None, out_of_memory: false }
     }
 
     fn described(
@@ -77,7 +81,8 @@ impl<'py> Failure<'py> {
         let message = format!("{what} {}", exception::one_line(py, error));
         let (exception, pickle) = exception::report(tools, py, error);
         let report = FailureReport { phase, task_index, message, exit_code, exception };
-        Self { report: Box::new(report), pickle }
+        let out_of_memory = error.is_instance_of::<PyMemoryError>(py);
+        Self { report: Box::new(report), pickle, out_of_memory }
     }
 }
 

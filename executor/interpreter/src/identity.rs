@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{Error, ErrorKind};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal, setsid};
+use rustix::process::{
+    Pid, Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal, setsid,
+};
 
 use crate::progress::ProgressPage;
 
@@ -20,6 +22,10 @@ const ADOPTION_POLL: Duration = Duration::from_micros(50);
 /// The kernel's choice under memory pressure: a worker before the agent.
 const OOM_SCORE_ADJUSTMENT: &str = "500";
 
+/// Descriptors that a worker keeps for itself begin here: tasks close and open
+/// lower ones.
+pub(crate) const FIRST_OWN: RawFd = 64;
+
 /// A worker's place: what the agent gave it.
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -27,6 +33,9 @@ pub(crate) struct Seat {
     pub(crate) line: OwnedFd,
     /// Where it says what it runs.
     pub(crate) progress: ProgressPage,
+    /// Standard error, where stacks are written to. Open as long as the worker
+    /// lives, unless a task closes it.
+    pub(crate) stacks: RawFd,
     /// The worker itself; a fork of it made by a task is somebody else.
     pub(crate) pid: Pid,
 }
@@ -62,14 +71,16 @@ pub(crate) fn become_worker(
     redirect(&stdout, &stderr)?;
     setsid().map_err(Error::from)?;
     die_with(agent_pid, intermediate)?;
+    // What a task starts stays below its worker, also when what started it ends.
+    set_child_subreaper(Some(getpid())).map_err(Error::from)?;
     rustix::thread::set_no_new_privs(true).map_err(Error::from)?;
     rustix::thread::set_name(c"clutch-worker").map_err(Error::from)?;
     rustix::io::ioctl_fionbio(&line, false).map_err(Error::from)?;
     // Refused in some containers; then the kernel chooses by size alone.
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT).ok();
     let progress = ProgressPage::map(page)?;
-    become_worker_in_python(py)?;
-    Ok(Seat { line, progress, pid: rustix::process::getpid() })
+    let stacks = become_worker_in_python(py)?;
+    Ok(Seat { line, progress, stacks, pid: getpid() })
 }
 
 fn redirect(stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), Error> {
@@ -108,7 +119,7 @@ fn die_with(agent_pid: u32, intermediate: u32) -> Result<(), Error> {
 /// Ends a process that is not the worker: a task forked, and its child came
 /// back to us. Two voices on one line would be the end of it.
 pub(crate) fn leave_if_forked(py: Python<'_>, worker: Pid) {
-    if rustix::process::getpid() != worker {
+    if getpid() != worker {
         crate::output::flush(py);
         #[expect(unsafe_code, reason = "ending without exit handlers")]
         // SAFETY: ends the process. Its exit handlers are the worker's, which
@@ -119,27 +130,29 @@ pub(crate) fn leave_if_forked(py: Python<'_>, worker: Pid) {
     }
 }
 
-fn become_worker_in_python(py: Python<'_>) -> PyResult<()> {
+/// Says where stacks are written to.
+fn become_worker_in_python(py: Python<'_>) -> PyResult<RawFd> {
     let signal = py.import("signal")?;
     let handler = signal.getattr("default_int_handler")?;
     signal.call_method1("signal", (signal.getattr("SIGINT")?, handler))?;
     py.import("os")?.getattr("environ")?.set_item("CLUTCH_WORKER", "1")?;
     crate::output::line_buffered(py)?;
-    dump_stacks(py)?;
-    reseed(py)
+    let stacks = dump_stacks(py)?;
+    reseed(py)?;
+    Ok(stacks)
 }
 
 /// Stacks on a fatal signal and on SIGUSR1: written by C code, so also when
 /// Python itself is stuck.
-fn dump_stacks(py: Python<'_>) -> PyResult<()> {
+fn dump_stacks(py: Python<'_>) -> PyResult<RawFd> {
     // A descriptor of its own: a task may redirect standard error.
-    let stderr = rustix::io::fcntl_dupfd_cloexec(std::io::stderr().as_fd(), 64);
-    let stderr = std::os::fd::IntoRawFd::into_raw_fd(stderr.map_err(Error::from)?);
+    let stderr = rustix::io::fcntl_dupfd_cloexec(std::io::stderr().as_fd(), FIRST_OWN);
+    let stderr = stderr.map_err(Error::from)?.into_raw_fd();
     let faulthandler = py.import("faulthandler")?;
     faulthandler.call_method1("enable", (stderr, true))?;
     let user_signal = py.import("signal")?.getattr("SIGUSR1")?;
     faulthandler.call_method1("register", (user_signal, stderr, true, false))?;
-    Ok(())
+    Ok(stderr)
 }
 
 /// Workers of one zygote must not draw the same numbers. `random` sees to

@@ -12,6 +12,7 @@
 //! sees a process with one thread, and a batch costs no hand-off.
 
 mod arguments;
+mod baseline;
 mod batch;
 // One file for both that speak Python: its structure must never differ.
 #[path = "../../../python-shim/native/src/buffer.rs"]
@@ -32,6 +33,7 @@ mod pickling;
 mod progress;
 mod results;
 mod rights;
+mod saving;
 mod serve;
 mod setup;
 mod threads;

@@ -111,6 +111,26 @@ class _Outside:
         return False
 
 
+class _TooLongError(Exception):
+    pass
+
+
+class _Bounded:
+    """A file that takes only so many bytes."""
+
+    __slots__ = ("_left", "parts")
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self.parts: list[bytes] = []
+
+    def write(self, part: Any) -> None:
+        self._left -= memoryview(part).nbytes
+        if self._left < 0:
+            raise _TooLongError
+        self.parts.append(bytes(part))
+
+
 class _ArrayPickler:
     """Pickles arrays as results; used again, because making one takes a microsecond."""
 
@@ -160,3 +180,23 @@ def dump_by_value(pickler: Any, value: Any) -> tuple[bytes, list[memoryview]]:
     file = BytesIO()
     pickler(file, PROTOCOL, buffer_callback=outside).dump(value)
     return file.getvalue(), outside.views
+
+
+def dump_inside(pickler: Any, value: Any, most: int) -> bytes | None:
+    """Pickle with all buffers inside, by a `cloud_pickler` or without one by importable names.
+
+    Return None when that would be more than so many bytes.
+    """
+    with_arrays = _with_arrays()
+    file = _Bounded(most)
+    try:
+        if pickler is None:
+            plain = Pickler(file, PROTOCOL)
+            if with_arrays:
+                plain.dispatch_table = dispatch_table | _array_reducers
+            plain.dump(value)
+        else:
+            pickler(file, PROTOCOL).dump(value)
+    except _TooLongError:
+        return None
+    return b"".join(file.parts)

@@ -25,6 +25,7 @@ const PLAIN_VALUES: usize = 16;
 pub(crate) struct Results {
     dump: Py<PyAny>,
     dump_by_value: Py<PyAny>,
+    dump_inside: Py<PyAny>,
     /// Subclass of cloudpickle's pickler, when there is one.
     cloud_pickler: Option<Py<PyAny>>,
 }
@@ -57,19 +58,22 @@ impl Results {
         Ok(Self {
             dump: named("dump")?,
             dump_by_value: named("dump_by_value")?,
+            dump_inside: named("dump_inside")?,
             cloud_pickler: cloud_pickler.map(Bound::unbind),
         })
     }
 }
 
 /// Pickles results for the driver. Their large buffers go into memory, or into
-/// a file of a directory when one is named.
+/// a file of a directory when one is named. The first is that of a task with an
+/// index.
 pub(crate) fn dump<'py>(
     tools: &Toolbox,
     results: &Bound<'py, PyList>,
+    first_task: usize,
     directory: &str,
 ) -> Result<Pickled<'py>, Failure<'py>> {
-    let unpicklable = |error: PyErr| Failure::unpicklable(tools, results, &error);
+    let unpicklable = |error: PyErr| Failure::unpicklable(tools, results, first_task, &error);
     if results.iter().all(|result| is_plain(&result, &mut { PLAIN_VALUES })) {
         let pickle = pickling::dumps(tools, results).map_err(unpicklable)?;
         return Ok(Pickled { pickle, buffers: None });
@@ -81,6 +85,28 @@ pub(crate) fn dump<'py>(
     let buffers = store(&views, directory)
         .map_err(|error| no_room(results.py(), &views, directory, &error))?;
     Ok(Pickled { pickle, buffers: Some(buffers) })
+}
+
+/// Pickles results for the driver, with all buffers in the pickle; `None` when
+/// that takes more than `most` bytes, which is found out before there are more.
+pub(crate) fn dump_inside<'py>(
+    tools: &Toolbox,
+    results: &Bound<'py, PyList>,
+    most: u64,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let py = results.py();
+    let dump = tools.results.dump_inside.bind(py);
+    let dumped = |pickler: Option<&Py<PyAny>>| {
+        let pickle = dump.call1((pickler, results, most))?;
+        Ok(if pickle.is_none() { None } else { Some(pickle.cast_into::<PyBytes>()?) })
+    };
+    let plain: PyResult<Option<Bound<'py, PyBytes>>> = dumped(None);
+    let Some(pickler) = &tools.results.cloud_pickler else { return plain };
+    match plain {
+        Ok(Some(pickle)) if pickling::names_our_main(tools, &pickle) => dumped(Some(pickler)),
+        Err(_) => dumped(Some(pickler)),
+        Ok(plain) => Ok(plain),
+    }
 }
 
 /// Whether a value surely has no buffers and no arrays, for the price of looking

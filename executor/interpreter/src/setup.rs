@@ -39,6 +39,12 @@ fn apply(
     for (name, value) in variables {
         environ.set_item(name, value)?;
     }
+    if variables.contains_key("TMPDIR")
+        && let Ok(tempfile) = py.import("sys")?.getattr("modules")?.get_item("tempfile")
+    {
+        // It remembers the directory that it found in the zygote.
+        tempfile.setattr("tempdir", py.None())?;
+    }
     threads::limit_pools(py, tools, variables, threads)
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Toolbox {
     pub(crate) dumps: Py<PyAny>,
     /// `cloudpickle.dumps`: the environment's own, or joblib's copy of it.
     pub(crate) cloud_dumps: Option<Py<PyAny>>,
+    /// `traceback.format_exception`.
+    pub(crate) format_exception: Py<PyAny>,
     /// Arguments that travel beside their batch.
     pub(crate) arguments: Arguments,
     /// Results with large buffers.
@@ -36,7 +38,7 @@ impl Toolbox {
     /// those of the libraries loaded by then.
     pub(crate) fn prepare(py: Python<'_>) -> PyResult<Self> {
         let pickle = py.import("pickle")?;
-        for name in ["traceback", "faulthandler", "io", "os", "signal", "gc"] {
+        for name in ["faulthandler", "io", "os", "signal", "gc", "threading"] {
             py.import(name)?;
         }
         let attribute = |module: &str, name: &str| -> Option<Py<PyAny>> {
@@ -49,6 +51,7 @@ impl Toolbox {
         Ok(Self {
             loads: pickle.getattr("loads")?.unbind(),
             dumps: pickle.getattr("dumps")?.unbind(),
+            format_exception: py.import("traceback")?.getattr("format_exception")?.unbind(),
             cloud_dumps: match &cloudpickle {
                 Some(cloudpickle) => Some(cloudpickle.getattr("dumps")?.unbind()),
                 None => None,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use clutch_worker_link::BatchReport;
 
-/// Resident memory is read from /proc no more often than this.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(50);
+/// What is read from /proc, as resident memory is, is read no more often than
+/// this.
+const SELDOM: Duration = Duration::from_millis(50);
 
 /// The worker's meter.
 #[derive(Debug, Default)]
@@ -21,15 +22,21 @@ pub(crate) struct Meter {
 struct Reading {
     user_nanoseconds: u64,
     system_nanoseconds: u64,
+    /// Of the children that were waited for.
+    children_nanoseconds: u64,
     peak_bytes: u64,
 }
 
 impl Meter {
     /// A batch begins; `at_once` when the one before it has just ended, so that
-    /// nothing can have been used in between.
-    pub(crate) fn start(&mut self, at_once: bool) {
+    /// nothing can have been used in between. Says how much CPU time the worker
+    /// and the children that it has waited for have used by now, in nanoseconds.
+    pub(crate) fn start(&mut self, at_once: bool) -> u64 {
         let at_end = self.at_end.take().filter(|_| at_once);
         self.at_start = at_end.unwrap_or_else(Reading::take);
+        let Reading { user_nanoseconds, system_nanoseconds, children_nanoseconds, .. } =
+            self.at_start;
+        user_nanoseconds + system_nanoseconds + children_nanoseconds
     }
 
     /// A batch was skipped, perhaps after a wait.
@@ -37,40 +44,48 @@ impl Meter {
         self.at_end = None;
     }
 
-    /// The batch is over: enters what it used.
-    pub(crate) fn finish(&mut self, report: &mut BatchReport) {
+    /// The batch is over: enters what it used. Says whether it is time to look
+    /// at what is dear to look at.
+    pub(crate) fn finish(&mut self, report: &mut BatchReport) -> bool {
         let (begin, end) = (self.at_start, Reading::take());
         self.at_end = Some(end);
         report.user_nanoseconds = end.user_nanoseconds.saturating_sub(begin.user_nanoseconds);
         report.system_nanoseconds = end.system_nanoseconds.saturating_sub(begin.system_nanoseconds);
         report.peak_memory_bytes = end.peak_bytes;
-        if self.memory_read_at.is_none_or(|at| at.elapsed() >= MEMORY_INTERVAL) {
+        let due = self.memory_read_at.is_none_or(|at| at.elapsed() >= SELDOM);
+        if due {
             self.memory_bytes = anonymous_bytes().unwrap_or(self.memory_bytes);
             self.memory_read_at = Some(Instant::now());
         }
         report.memory_bytes = self.memory_bytes;
+        due
     }
 }
 
 impl Reading {
     /// The peak begins anew with each fork (only an exec hands it on), so it is
     /// this worker's own.
-    #[expect(unsafe_code, reason = "getrusage")]
     fn take() -> Self {
-        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: the kernel fills the structure; all zero bytes are valid too.
-        let usage = unsafe {
-            libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-            usage.assume_init()
-        };
         let nanoseconds = |time: libc::timeval| {
             time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_usec.unsigned_abs() * 1_000
         };
+        let (own, children) = (usage(libc::RUSAGE_SELF), usage(libc::RUSAGE_CHILDREN));
         Self {
-            user_nanoseconds: nanoseconds(usage.ru_utime),
-            system_nanoseconds: nanoseconds(usage.ru_stime),
-            peak_bytes: usage.ru_maxrss.unsigned_abs() * 1024,
+            user_nanoseconds: nanoseconds(own.ru_utime),
+            system_nanoseconds: nanoseconds(own.ru_stime),
+            children_nanoseconds: nanoseconds(children.ru_utime) + nanoseconds(children.ru_stime),
+            peak_bytes: own.ru_maxrss.unsigned_abs() * 1024,
         }
+    }
+}
+
+#[expect(unsafe_code, reason = "getrusage")]
+fn usage(whose: libc::c_int) -> libc::rusage {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel fills the structure; all zero bytes are valid too.
+    unsafe {
+        libc::getrusage(whose, usage.as_mut_ptr());
+        usage.assume_init()
     }
 }
 

@@ -7,6 +7,7 @@ use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 
 use crate::arguments::Blobs;
+use crate::baseline::{Baseline, Look};
 use crate::batch::{Batch, Outcome};
 use crate::clock::now;
 use crate::identity::Seat;
@@ -26,10 +27,11 @@ pub(crate) fn work(
     mut imports: Imports,
     max_payload_bytes: u64,
 ) -> PyResult<()> {
-    let Seat { line, progress, pid } = seat;
+    let Seat { line, progress, stacks, pid } = seat;
     let mut line = TaskLine::new(line, max_payload_bytes);
     let mut meter = Meter::default();
     let mut blobs = Blobs::default();
+    let mut baseline: Option<Baseline> = None;
     loop {
         let order = match line.receive(py) {
             Ok(order) => order,
@@ -42,6 +44,7 @@ pub(crate) fn work(
                 output::flush(py);
                 let Err(failure) = done else {
                     answer(py, &line, &FromWorker::Ready, &[])?;
+                    baseline = Some(Baseline::take(py, stacks)?);
                     continue;
                 };
                 let pickle = failure.pickle.as_ref().map_or(&[][..], |pickle| pickle.as_bytes());
@@ -51,24 +54,36 @@ pub(crate) fn work(
             // Taken back: another worker runs it.
             ToWorker::Run(run) if run.claim != 0 && !progress.claim(run.claim) => meter.skip(),
             ToWorker::Run(run) => {
+                if let Some(baseline) = &mut baseline {
+                    baseline.begin(py);
+                }
                 let mut report =
                     BatchReport { batch: run.batch, received_at: now(), ..Default::default() };
-                meter.start(order.at_once);
-                let max_result_bytes = line.max_payload_bytes();
+                progress.batch_started(meter.start(order.at_once));
                 let batch = Batch {
                     tools,
                     worker: pid,
                     progress: &progress,
                     order: &run,
                     blobs: &blobs,
-                    max_result_bytes,
+                    line: &line,
                 };
-                let outcome = batch.run(py, order.payload, &mut report);
+                let outcome = batch.run(py, order.payload, baseline.as_mut(), &mut report);
                 // What a task printed is on its way before its result is.
                 output::flush(py);
-                meter.finish(&mut report);
+                let seldom = meter.finish(&mut report);
+                let look = Look::after(now().saturating_sub(report.received_at), seldom);
                 report.imported = imports.news(py);
+                if let Some(baseline) = &mut baseline {
+                    report.leftovers = baseline.leftovers(py, blobs.count(), look);
+                }
+                report.leftovers.out_of_memory =
+                    outcome.as_ref().is_err_and(|failure| failure.out_of_memory);
                 answer_batch(py, &line, report, outcome)?;
+                // Nobody waits for this, but perhaps for the next batch.
+                if let Some(baseline) = &mut baseline {
+                    baseline.restore(py, look);
+                }
             }
             ToWorker::Map(announced) => {
                 blobs.add(py, &tools.arguments, &announced, order.descriptors)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clutch_worker_link::{
     BatchReport, FailureReport, Frame, FromWorker, FromZygote, MAX_DESCRIPTORS, PREFIX_BYTES,
-    PROGRESS_BYTES, RunBatch, ToWorker, ToZygote, ZygoteHello, read_frame_blocking,
+    PROGRESS_BYTES, RunBatch, SavedReport, ToWorker, ToZygote, ZygoteHello, read_frame_blocking,
     receive_with_descriptors, send_with_descriptors, write_frame_blocking,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -40,6 +40,10 @@ pub(crate) struct Worker {
     pub(crate) line: UnixStream,
     /// What came with the last answer.
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// What was saved ahead of the last answer: the report, and the pickle.
+    pub(crate) saved: Vec<(SavedReport, Vec<u8>)>,
+    /// Where it says what it runs.
+    pub(crate) page: OwnedFd,
     stdout: std::io::PipeReader,
     stderr: std::io::PipeReader,
 }
@@ -74,7 +78,7 @@ impl Zygote {
     }
 
     /// Asks for a worker; the answer is still to come.
-    pub(crate) fn order(&self, worker: u64) -> (UnixStream, [std::io::PipeReader; 2]) {
+    pub(crate) fn order(&self, worker: u64) -> (UnixStream, [std::io::PipeReader; 2], OwnedFd) {
         let (line, theirs) = UnixStream::pair().unwrap();
         line.set_read_timeout(Some(PATIENCE)).unwrap();
         let (stdout, their_stdout) = std::io::pipe().unwrap();
@@ -85,7 +89,7 @@ impl Zygote {
         let descriptors =
             [theirs.as_fd(), their_stdout.as_fd(), their_stderr.as_fd(), page.as_fd()];
         send_with_descriptors(&self.control, &ToZygote::Spawn { worker }, &descriptors).unwrap();
-        (line, [stdout, stderr])
+        (line, [stdout, stderr], page)
     }
 
     pub(crate) fn answer(&self) -> FromZygote {
@@ -100,10 +104,10 @@ impl Zygote {
     }
 
     pub(crate) fn bare_worker(&self) -> Worker {
-        let (line, [stdout, stderr]) = self.order(7);
+        let (line, [stdout, stderr], page) = self.order(7);
         let FromZygote::Spawned { worker: 7, pid } = self.answer() else { panic!("no worker") };
         let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
-        Worker { pid, line, descriptors: Vec::new(), stdout, stderr }
+        Worker { pid, line, descriptors: Vec::new(), saved: Vec::new(), page, stdout, stderr }
     }
 }
 
@@ -119,11 +123,26 @@ impl Worker {
         write_frame_blocking(&mut self.line, message, payload).unwrap();
     }
 
+    /// Receives an answer, and what is saved ahead of it.
     pub(crate) fn receive(&mut self) -> Frame<FromWorker> {
-        let (first, descriptors) = receive_first_bytes(&self.line);
-        self.descriptors = descriptors;
-        let mut frame = first.as_slice().chain(&self.line);
-        read_frame_blocking(&mut frame, MAX_PAYLOAD_BYTES).unwrap()
+        self.try_receive().unwrap()
+    }
+
+    /// As [`Worker::receive`]; `None` when the worker has ended instead.
+    pub(crate) fn try_receive(&mut self) -> Option<Frame<FromWorker>> {
+        loop {
+            let (first, descriptors) = receive_first_bytes(&self.line);
+            if first.is_empty() {
+                return None;
+            }
+            self.descriptors = descriptors;
+            let mut frame = first.as_slice().chain(&self.line);
+            let frame = read_frame_blocking(&mut frame, MAX_PAYLOAD_BYTES).unwrap();
+            let Frame { message: FromWorker::Saved(report), payload } = frame else {
+                return Some(frame);
+            };
+            self.saved.push((report, payload));
+        }
     }
 
     pub(crate) fn set_up(
@@ -138,10 +157,15 @@ impl Worker {
     }
 
     pub(crate) fn start(&mut self, tasks: &[&str]) {
+        self.start_from(0, tasks);
+    }
+
+    fn start_from(&mut self, first_task: u32, tasks: &[&str]) {
         let run = ToWorker::Run(RunBatch {
             batch: 1,
             tasks: tasks.len().try_into().unwrap(),
             nesting_level: 1,
+            first_task,
             ..Default::default()
         });
         self.send(&run, &batch(tasks));
@@ -149,7 +173,12 @@ impl Worker {
 
     /// Runs a batch of Python expressions.
     pub(crate) fn run(&mut self, tasks: &[&str]) -> Answer {
-        self.start(tasks);
+        self.run_from(0, tasks)
+    }
+
+    /// Runs the rest of a batch.
+    pub(crate) fn run_from(&mut self, first_task: u32, tasks: &[&str]) -> Answer {
+        self.start_from(first_task, tasks);
         let Frame { message, payload } = self.receive();
         match message {
             FromWorker::Done(report, _) => Ok((report, payload)),

@@ -6,11 +6,18 @@
 mod arguments;
 // The attribute tells clippy that its helpers are test code too.
 #[cfg(test)]
+mod baseline;
+#[cfg(test)]
 mod blobs;
+mod damage;
 mod endings;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod leftovers;
 mod results;
+#[cfg(test)]
+mod saving;
 mod shared_objects;
 mod tasks;
 mod workers;

@@ -31,8 +31,9 @@ fn a_worker_has_its_own_session_and_one_thread_and_few_descriptors() {
                  len(__import__('os').listdir('/proc/self/task')), \
                  len(__import__('os').listdir('/proc/self/fd')), \
                  __import__('os').environ['CLUTCH_WORKER']))";
-    // 0, 1, 2, the task line, the stack dump's, and the listing itself.
-    assert_eq!(worker.text(facts), "(True, 1, 6, '1')");
+    // 0, 1, 2, the task line, duplicates of 1 and 2, the working directory, and
+    // the listing itself.
+    assert_eq!(worker.text(facts), "(True, 1, 8, '1')");
 }
 
 #[test]
