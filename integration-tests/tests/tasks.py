@@ -211,6 +211,20 @@ def hold_bytes(count, kept=[]):  # noqa: B006 - remembers between calls, on purp
     return os.getpid()
 
 
+def start_programs():
+    """Start programs without end, also after the system has refused one."""
+    while True:
+        with contextlib.suppress(OSError):
+            os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
+        time.sleep(0.005)
+
+
+def fill_scratch(count):
+    """Write bytes where temporary files go, and stay."""
+    (Path(os.environ["TMPDIR"]) / "filling").write_bytes(bytes(count))
+    time.sleep(60)
+
+
 def register_rseq():
     """Register this thread's restartable sequences; return the error number, 0 when it worked.
 

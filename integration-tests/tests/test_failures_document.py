@@ -120,13 +120,25 @@ def no_interpreter(shared_agent, monkeypatch):
         two(tasks.pid)
 
 
+def short_of_memory(shared_agent, monkeypatch):
+    with Agent("--memory-ceiling-bytes", str(300 << 20)) as agent, use(agent):
+        two(tasks.hold_bytes, 1 << 30)
+
+
 SCENARIOS = {
     "TASK_RAISED": on_shared(tasks.raise_odd),
     "TASK_EXITED": on_shared(tasks.exit_with, 4),
     "ARGUMENT_UNREADABLE": on_shared(tasks.double, tasks.FailsToLoad()),
     "RESULT_UNPICKLABLE": on_shared(tasks.return_lock),
     "WORKER_CRASHED": on_shared(tasks.segfault),
+    "POISONOUS_BATCH": on_shared(tasks.exit_hard, 3, retries=5),
     "TIME_LIMIT": on_shared(tasks.sleep_long, task_timeout=0.3),
+    "CPU_TIME_LIMIT": on_shared(tasks.burn, 60, task_cpu_timeout=0.5),
+    "MEMORY_LIMIT": on_shared(tasks.hold_bytes, 1 << 30, memory_limit="256MiB"),
+    "PROCESS_LIMIT": on_shared(tasks.start_programs, process_limit=20),
+    "SCRATCH_LIMIT": on_shared(tasks.fill_scratch, 12 << 20, scratch_limit="10MiB"),
+    "WORKER_KILLED": on_shared(tasks.kill_self),
+    "MEMORY_PRESSURE": short_of_memory,
     "INITIALIZER_FAILED": on_shared(
         tasks.double, 1, initializer=tasks.raise_value_error, initargs=("no data", 1)
     ),
