@@ -22,8 +22,8 @@ const WAITING: [(&str, &str); 2] =
 
 /// What the worker had.
 pub(super) struct Belongings {
-    /// Children of the initializer, by their process ids.
-    children: HashSet<u32>,
+    /// Children of the initializer, by their process ids; `None`: there were none.
+    children: Option<HashSet<u32>>,
     threads: u32,
     files: u64,
     /// `sys.modules`.
@@ -37,7 +37,7 @@ impl Belongings {
         let active = py.import("threading")?.getattr("_active");
         let active = active.ok().and_then(|active| active.cast_into::<PyDict>().ok());
         let mut taken = Self {
-            children: if has_children() { children() } else { HashSet::new() },
+            children: has_children().then(children),
             threads: 0,
             files: open_files(),
             modules: py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
@@ -64,7 +64,8 @@ impl Belongings {
                 module.call_method0(function).ok();
             }
         }
-        has_children() && (self.children.is_empty() || !children().is_subset(&self.children))
+        let is_new = || self.children.as_ref().is_none_or(|known| !children().is_subset(known));
+        has_children() && is_new()
     }
 
     /// How many threads of Python's there are that were not there before and
@@ -104,7 +105,7 @@ fn has_children() -> bool {
     waitid(WaitId::All, options).is_ok()
 }
 
-/// The children of each thread; those that nobody can tell are no children.
+/// The children of each thread; none where the kernel does not tell.
 fn children() -> HashSet<u32> {
     let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists =
