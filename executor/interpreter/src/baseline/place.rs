@@ -27,7 +27,8 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn take() -> Self {
-        let mask = umask(Mode::empty());
+        // It can only be read by setting it; a thread may make a file meanwhile.
+        let mask = umask(Mode::RWXG | Mode::RWXO);
         umask(mask);
         let path = with_current_path(|path| CString::from(path));
         Self { directory: current_directory().ok(), path, mask, locale: locale().into() }
