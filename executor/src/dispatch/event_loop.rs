@@ -15,10 +15,10 @@ use crate::blobs::Store;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::SessionId;
-use crate::limits::Enforcer;
+use crate::limits::{Enforcer, LimitOptions};
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
-use crate::session::{Command, Quota, SessionBlobs, outbox};
+use crate::session::{Ceilings, Command, Quota, SessionBlobs, outbox};
 use crate::settings::{PoolOptions, SessionOptions};
 
 /// Messages that may wait; senders wait when there are more.
@@ -38,6 +38,8 @@ pub(crate) struct DispatchOptions {
     pub(crate) scheduler: scheduler::Options,
     pub(crate) pool: PoolOptions,
     pub(crate) session: SessionOptions,
+    /// What sessions get and may ask for.
+    pub(crate) limits: LimitOptions,
     /// One for each environment, in their order.
     pub(crate) zygotes: Vec<Zygote>,
     pub(crate) reaper: Reaper,
@@ -51,6 +53,7 @@ pub(crate) struct Dispatcher {
     pub(super) options: DispatchOptions,
     pub(super) scheduler: Scheduler,
     pub(super) registry: Registry,
+    ceilings: Ceilings,
     /// Where workers report.
     pub(super) events: mpsc::Sender<WorkerEvent>,
     draining: Option<Vec<oneshot::Sender<()>>>,
@@ -66,10 +69,12 @@ impl Dispatcher {
         let (events, worker_events) = mpsc::channel(MAX_MESSAGES);
         let scheduler = Scheduler::new(options.scheduler);
         let registry = Registry::default();
+        let ceilings = Ceilings::new(options.limits.clone());
         let dispatcher = Self {
             options,
             scheduler,
             registry,
+            ceilings,
             events,
             draining: None,
             ending: Vec::new(),
@@ -171,7 +176,8 @@ impl Dispatcher {
         let blobs = Arc::clone(&entry.blobs);
         tracing::info!(%session, name = entry.name, "session attached");
         self.apply(Event::SessionOpened(session));
-        Ok(Lease { session, quota: Quota::new(options), outbox: receiver, blobs })
+        let (quota, ceilings) = (Quota::new(options), self.ceilings.clone());
+        Ok(Lease { session, quota, ceilings, outbox: receiver, blobs })
     }
 
     pub(super) fn close(&mut self, session: SessionId) {
