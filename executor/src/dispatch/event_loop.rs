@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::DispatchHandle;
 use super::message::{AttachError, Joined, Lease, Message};
-use super::registry::{Forked, Registry};
+use super::registry::{BatchEntry, Forked, Registry};
 use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
+use super::trials::{Terms, Trials};
 use crate::blobs::Store;
 use crate::clock::Monotonic;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Breach, Failure, Kind};
 use crate::identifiers::SessionId;
-use crate::limits::{Enforcer, LimitOptions};
+use crate::limits::{Enforcer, LimitOptions, Shortage};
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
 use crate::session::{Ceilings, Command, Quota, SessionBlobs, outbox};
@@ -31,6 +32,9 @@ const PREFETCH_BYTES: usize = 32 << 10;
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(500);
+
+/// The same while memory is short.
+const PRESSURE_TICK: Duration = Duration::from_millis(50);
 
 /// What the dispatcher needs.
 #[derive(Debug)]
@@ -56,7 +60,9 @@ pub(crate) struct Dispatcher {
     ceilings: Ceilings,
     /// Where workers report.
     pub(super) events: mpsc::Sender<WorkerEvent>,
-    draining: Option<Vec<oneshot::Sender<()>>>,
+    /// What memory is short of.
+    pub(super) shortage: watch::Receiver<Option<Shortage>>,
+    pub(super) draining: Option<Vec<oneshot::Sender<()>>>,
     ending: Vec<oneshot::Sender<()>>,
     /// Sessions to close once everything at hand is done.
     overflowed: Vec<SessionId>,
@@ -70,12 +76,15 @@ impl Dispatcher {
         let scheduler = Scheduler::new(options.scheduler);
         let registry = Registry::default();
         let ceilings = Ceilings::new(options.limits.clone());
+        let mut shortage = options.enforcer.shortage();
+        shortage.mark_changed();
         let dispatcher = Self {
             options,
             scheduler,
             registry,
             ceilings,
             events,
+            shortage,
             draining: None,
             ending: Vec::new(),
             overflowed: Vec::new(),
@@ -91,14 +100,22 @@ impl Dispatcher {
     ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pressure_ticks = interval(PRESSURE_TICK);
+        pressure_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut short = false;
         loop {
             tokio::select! {
                 biased;
+                Ok(()) = self.shortage.changed() => {
+                    short = self.shortage.borrow_and_update().is_some();
+                    self.apply(if short { Event::PressureBegan } else { Event::PressureEnded });
+                }
                 Some(event) = worker_events.recv() => self.on(Message::Worker(event)),
                 message = messages.recv() => match message {
                     Some(message) => self.on(message),
                     None => return,
                 },
+                _ = pressure_ticks.tick(), if short => self.tick(),
                 _ = ticks.tick() => self.tick(),
             }
             while let Some(session) = self.overflowed.pop() {
@@ -199,13 +216,15 @@ impl Dispatcher {
             Command::OpenCall(call, settings) => {
                 self.registry.calls.insert(call, settings);
                 let (profile, max_running) = (settings.profile, settings.max_running);
-                self.apply(Event::CallOpened { call, profile, max_running });
+                let makes_way = settings.retries != Some(0);
+                self.apply(Event::CallOpened { call, profile, max_running, makes_way });
             }
             Command::Submit(batch) => {
                 let (id, call) = (batch.id, batch.call);
                 let bytes: usize = batch.payload.iter().map(Bytes::len).sum();
                 let small = bytes + batch.blobs.line_bytes() <= PREFETCH_BYTES;
-                self.registry.batches.insert(id, batch);
+                let entry = BatchEntry { batch, trials: Trials::default() };
+                self.registry.batches.insert(id, entry);
                 self.apply(Event::BatchSubmitted { batch: id, call, small });
             }
             Command::Refuse(batch, failure) => {
@@ -232,27 +251,70 @@ impl Dispatcher {
                     entry.batches += 1;
                 }
                 let ran = outcome.timings.ran();
-                self.deliver(*outcome);
-                self.apply(Event::BatchEnded { worker, recycle, ran });
+                let again = self.ended(outcome);
+                self.apply(Event::BatchEnded { worker, recycle, ran, again });
             }
             WorkerEvent::Exited { worker, remains, start_failure } => {
+                // What it was told and never heard, it has not begun.
+                drop(remains.orders);
+                let entry = self.registry.workers.remove(&worker);
+                let shortage = entry.and_then(|entry| entry.made_way);
                 let ended = remains.ended.map(|outcome| {
-                    let outcome = outcome?;
+                    let mut outcome = outcome?;
+                    if let Err(failure) = &mut outcome.result
+                        && failure.kind == Kind::MemoryPressure
+                    {
+                        self.explain_pressure(failure, shortage);
+                    }
                     let batch = outcome.batch;
-                    self.deliver(*outcome);
-                    Some(batch)
+                    let again = self.ended(outcome);
+                    (!again).then_some(batch)
                 });
-                for order in remains.orders {
-                    self.registry.put_back(order);
-                }
-                self.registry.workers.remove(&worker);
                 self.apply_exit(Event::WorkerExited { worker, ended }, start_failure.as_ref());
             }
         }
     }
 
+    /// A worker died of want of memory: it was told to make way, or the kernel was
+    /// faster.
+    fn explain_pressure(&mut self, failure: &mut Failure, told: Option<Shortage>) {
+        match told {
+            Some(Shortage { limit, peak }) => {
+                failure.breach.get_or_insert(Breach { limit, peak });
+            }
+            None => self.apply(Event::MemoryRanOut),
+        }
+    }
+
+    /// An attempt at a batch ended. True: it is run again; else its one outcome
+    /// is sent home.
+    fn ended(&mut self, outcome: Box<BatchOutcome>) -> bool {
+        let id = outcome.batch;
+        let Some(BatchEntry { batch, trials }) = self.registry.batches.get_mut(&id) else {
+            self.deliver(outcome);
+            return false;
+        };
+        let call = batch.call;
+        // For a call that is closed, nobody wants another attempt.
+        let settings = self.registry.calls.get(&call).filter(|_| self.draining.is_none());
+        let terms = Terms {
+            tasks: batch.tasks,
+            retries: settings.map_or(Some(0), |settings| settings.retries),
+            max_bytes: self.options.session.max_batch_bytes,
+        };
+        if let Some(outcome) = trials.ended(outcome, terms) {
+            self.deliver(outcome);
+            return false;
+        }
+        tracing::info!(batch = %id, attempt = trials.attempt(), "a batch is run again");
+        if !trials.makes_way(terms) {
+            self.apply(Event::BatchStays { batch: id, call });
+        }
+        true
+    }
+
     /// Sends a batch's one outcome home.
-    pub(super) fn deliver(&mut self, outcome: BatchOutcome) {
+    pub(super) fn deliver(&mut self, outcome: Box<BatchOutcome>) {
         let session = outcome.batch.session;
         self.registry.batches.remove(&outcome.batch);
         let entry = self.registry.sessions.get(&session);
