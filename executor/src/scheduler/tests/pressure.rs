@@ -150,3 +150,16 @@ fn after_memory_ran_out_nothing_begins_for_a_moment_unless_nothing_runs() {
     assert_eq!(world.exited(3, [None, None]), []);
     assert_eq!(world.exited(1, [None, None]), [spawn(4, 1)]);
 }
+
+#[test]
+fn a_worker_that_is_ready_is_used_although_it_is_the_turn_of_somebody_else() {
+    let mut world = World::busy(1);
+    world.on(Event::PressureBegan);
+    world.client(2, None);
+    assert_eq!(world.submit(1, 2), []);
+    assert_eq!(world.submit(2, 1), []);
+    assert_eq!(world.exited(1, [Some(batch(1, 1)), None]), [spawn(2, 2)]);
+    world.client(3, None);
+    assert_eq!(world.submit(3, 1), []);
+    assert_eq!(world.ready(2), [run(2, 2, 1)], "or two sessions start workers in turn for ever");
+}
