@@ -60,8 +60,9 @@ pub(crate) struct Dispatcher {
     ceilings: Ceilings,
     /// Where workers report.
     pub(super) events: mpsc::Sender<WorkerEvent>,
-    /// What memory is short of.
-    pub(super) shortage: watch::Receiver<Option<Shortage>>,
+    shortages: watch::Receiver<Option<Shortage>>,
+    /// What memory is short of, as the scheduler knows it.
+    pub(super) shortage: Option<Shortage>,
     pub(super) draining: Option<Vec<oneshot::Sender<()>>>,
     ending: Vec<oneshot::Sender<()>>,
     /// Sessions to close once everything at hand is done.
@@ -76,15 +77,16 @@ impl Dispatcher {
         let scheduler = Scheduler::new(options.scheduler);
         let registry = Registry::default();
         let ceilings = Ceilings::new(options.limits.clone());
-        let mut shortage = options.enforcer.shortage();
-        shortage.mark_changed();
+        let mut shortages = options.enforcer.shortage();
+        shortages.mark_changed();
         let dispatcher = Self {
             options,
             scheduler,
             registry,
             ceilings,
             events,
-            shortage,
+            shortages,
+            shortage: None,
             draining: None,
             ending: Vec::new(),
             overflowed: Vec::new(),
@@ -102,20 +104,16 @@ impl Dispatcher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pressure_ticks = interval(PRESSURE_TICK);
         pressure_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut short = false;
         loop {
             tokio::select! {
                 biased;
-                Ok(()) = self.shortage.changed() => {
-                    short = self.shortage.borrow_and_update().is_some();
-                    self.apply(if short { Event::PressureBegan } else { Event::PressureEnded });
-                }
+                Ok(()) = self.shortages.changed() => self.shortage_changed(),
                 Some(event) = worker_events.recv() => self.on(Message::Worker(event)),
                 message = messages.recv() => match message {
                     Some(message) => self.on(message),
                     None => return,
                 },
-                _ = pressure_ticks.tick(), if short => self.tick(),
+                _ = pressure_ticks.tick(), if self.shortage.is_some() => self.tick(),
                 _ = ticks.tick() => self.tick(),
             }
             while let Some(session) = self.overflowed.pop() {
@@ -323,6 +321,22 @@ impl Dispatcher {
             tracing::warn!(%session, "driver does not take its outcomes; closing its session");
             // Not now: more actions for the session may be on their way.
             self.overflowed.push(session);
+        }
+    }
+
+    fn shortage_changed(&mut self) {
+        let before = self.shortage;
+        self.shortage = *self.shortages.borrow_and_update();
+        match (before, self.shortage) {
+            (None, Some(shortage)) => {
+                tracing::warn!(?shortage, "memory is short");
+                self.apply(Event::PressureBegan);
+            }
+            (Some(_), None) => {
+                tracing::info!("memory is not short any more");
+                self.apply(Event::PressureEnded);
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

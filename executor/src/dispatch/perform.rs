@@ -162,7 +162,7 @@ impl Dispatcher {
         if reason == StopReason::Pressure
             && let Some(entry) = self.registry.workers.get_mut(&worker)
         {
-            entry.made_way = *self.shortage.borrow();
+            entry.made_way = self.shortage;
         }
         self.order(worker, Order::Stop(reason));
     }
