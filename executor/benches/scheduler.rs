@@ -31,7 +31,8 @@ impl World {
         for session in (0..sessions).map(SessionId) {
             let profile = ProfileId { session, profile: 1 };
             world.tell(Event::SessionOpened(session));
-            world.tell(Event::CallOpened { call: call(session), profile, max_running: None });
+            let (call, makes_way) = (call(session), true);
+            world.tell(Event::CallOpened { call, profile, max_running: None, makes_way });
         }
         world
     }
@@ -52,6 +53,7 @@ impl World {
                     self.tell(Event::WorkerExited { worker, ended: [None, None] });
                 }
                 Action::Stop { .. }
+                | Action::LastAttempt(_)
                 | Action::Cancel(_)
                 | Action::TurnAway(_)
                 | Action::FailStart { .. } => {}
@@ -69,7 +71,7 @@ impl World {
         if !self.given.is_empty() {
             let (worker, _) = self.given.remove(0);
             let ran = Duration::from_micros(10);
-            self.tell(Event::BatchEnded { worker, recycle: false, ran });
+            self.tell(Event::BatchEnded { worker, recycle: false, ran, again: false });
         }
     }
 }

@@ -30,6 +30,14 @@ impl Monotonic {
         self.nanoseconds
     }
 
+    /// The instant that is so much later; the last one there is when it would be
+    /// beyond that.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self { nanoseconds: self.nanoseconds.saturating_add(nanoseconds) }
+    }
+
     /// Time since an earlier instant; zero when it is not earlier.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.nanoseconds.saturating_sub(earlier.nanoseconds))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clutch_executor::clock::Monotonic;
 use clutch_executor::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
-use clutch_executor::scheduler::{Action, Event, Options, Scheduler};
+use clutch_executor::scheduler::{Action, Event, Options, Scheduler, StopReason};
 
 const SLOTS: usize = 2;
 const MAX_WORKERS: usize = 5;
@@ -60,6 +60,16 @@ struct World {
     given: BTreeMap<WorkerId, u64>,
     prefetched: usize,
     withdrawn: [usize; 2],
+    /// Memory is short, as the scheduler was told.
+    short: bool,
+    /// There was none left a moment ago.
+    scarce_until: u64,
+    /// Workers that made way.
+    made_way: usize,
+    /// Batches that are not run again.
+    last: BTreeSet<BatchId>,
+    /// Attempts that failed and were followed by another one.
+    again: usize,
     /// Open calls, each with its bound and the batches that have not ended.
     calls: BTreeMap<CallId, (u32, BTreeSet<BatchId>)>,
     ended: BTreeSet<BatchId>,
@@ -86,6 +96,11 @@ impl World {
             given: BTreeMap::new(),
             prefetched: 0,
             withdrawn: [0, 0],
+            short: false,
+            scarce_until: 0,
+            made_way: 0,
+            last: BTreeSet::new(),
+            again: 0,
             calls: BTreeMap::new(),
             ended: BTreeSet::new(),
             lost_with_their_session: BTreeSet::new(),
@@ -106,15 +121,19 @@ impl World {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Spawn { worker, profile } => {
+                self.assert_may_begin();
                 assert!(self.profiles.insert(worker, profile).is_none(), "{worker} twice");
                 self.workers.insert(worker, Doing::Starting);
             }
             Action::Run { worker, batch } => {
+                self.assert_may_begin();
+                assert!(!self.last.contains(&batch), "{batch} had its last attempt");
                 let before = self.workers.insert(worker, Doing::Running(batch));
                 assert_eq!(before, Some(Doing::Nothing), "{worker} was not idle");
                 self.give(worker, batch);
             }
             Action::Prefetch { worker, batch } => {
+                assert!(!self.is_short(), "{worker} gets more while memory is short");
                 assert!(matches!(self.workers[&worker], Doing::Running(_)), "{worker} is idle");
                 let before = self.nexts.insert(worker, Next::Offered(batch));
                 assert_eq!(before, None, "{worker} has one");
@@ -131,7 +150,18 @@ impl World {
                 self.withdrawn[usize::from(won)] += 1;
                 return Some(Event::BatchWithdrawn { worker, batch, won });
             }
-            Action::Stop { worker, .. } => {
+            Action::LastAttempt(batch) => {
+                let running = |doing: &&Doing| matches!(doing, Doing::Running(_));
+                assert_eq!(self.workers.values().filter(running).count(), 1, "not alone");
+                self.last.insert(batch);
+            }
+            Action::Stop { worker, reason } => {
+                if reason == StopReason::Pressure {
+                    let dying = |doing: &Doing| matches!(doing, Doing::Dying(_));
+                    assert!(self.short, "{worker} makes way for nothing");
+                    assert!(!self.workers.values().any(dying), "more than one makes way");
+                    self.made_way += 1;
+                }
                 let before = self.workers.insert(worker, Doing::Dying(None));
                 if let Some(Doing::Running(batch)) = before {
                     self.workers.insert(worker, Doing::Dying(Some(batch)));
@@ -146,6 +176,19 @@ impl World {
             }
         }
         None
+    }
+
+    fn is_short(&self) -> bool {
+        self.short || self.now < self.scarce_until
+    }
+
+    fn held(&self) -> usize {
+        let holds = |doing: &&Doing| !matches!(doing, Doing::Nothing | Doing::Leaving);
+        self.workers.values().filter(holds).count()
+    }
+
+    fn assert_may_begin(&self) {
+        assert!(!self.is_short() || self.held() == 0, "more begins while memory is short");
     }
 
     fn give(&mut self, worker: WorkerId, batch: BatchId) {
@@ -180,6 +223,7 @@ impl World {
             Some(Doing::Running(batch) | Doing::Dying(Some(batch))) => Some(batch),
             _ => None,
         };
+        let heard = heard || running.is_some_and(|batch| self.last.contains(&batch));
         let ended = match self.nexts.remove(&worker) {
             Some(Next::Claimed(next)) => [running, Some(next)],
             Some(Next::Offered(_)) | None => [running.filter(|_| heard), None],
@@ -189,17 +233,17 @@ impl World {
     }
 
     fn check(&self) {
-        let holds = |doing: &&Doing| !matches!(doing, Doing::Nothing | Doing::Leaving);
-        let held = self.workers.values().filter(holds).count();
+        let held = self.held();
         assert!(held <= SLOTS, "more than the slots");
+        let slots = if self.is_short() { 1 } else { SLOTS };
         for (call, (most, open)) in &self.calls {
             let running = self.workers.values().filter(|doing| match doing {
-                Doing::Running(batch) => open.contains(batch),
-                Doing::Starting | Doing::Nothing | Doing::Leaving | Doing::Dying(_) => false,
+                Doing::Running(batch) | Doing::Dying(Some(batch)) => open.contains(batch),
+                Doing::Starting | Doing::Nothing | Doing::Leaving | Doing::Dying(None) => false,
             });
             let running = running.count();
             assert!(running <= *most as usize, "more than the call asked for");
-            if held < SLOTS && running < *most as usize {
+            if held < slots && running < *most as usize {
                 let idle_away = |next: &Next| matches!(next, Next::Offered(b) if open.contains(b));
                 assert!(!self.nexts.values().any(idle_away), "{call:?} could run what waits");
                 let room = self.workers.len() < MAX_WORKERS;
@@ -211,7 +255,8 @@ impl World {
     }
 
     fn is_given(&self, batch: BatchId) -> bool {
-        self.workers.values().any(|doing| *doing == Doing::Running(batch))
+        let has = [Doing::Running(batch), Doing::Dying(Some(batch))];
+        self.workers.values().any(|doing| has.contains(doing))
             || self.nexts.values().any(|n| [Next::Offered(batch), Next::Claimed(batch)].contains(n))
     }
 
@@ -231,7 +276,7 @@ impl World {
         {
             match doing {
                 Doing::Starting => self.ready(worker),
-                Doing::Running(batch) => self.finished(worker, batch, false, 1),
+                Doing::Running(batch) => self.finished(worker, batch, false, 1, false),
                 Doing::Nothing | Doing::Leaving | Doing::Dying(_) => self.worker_ends(worker, true),
             }
         }
@@ -242,29 +287,36 @@ impl World {
         self.tell(Event::WorkerReady(worker));
     }
 
-    fn finished(&mut self, worker: WorkerId, batch: BatchId, recycle: bool, ran: u64) {
+    fn finished(&mut self, worker: WorkerId, batch: BatchId, recycle: bool, ran: u64, again: bool) {
         let next = self.nexts.remove(&worker).map(|next| match next {
             Next::Offered(batch) | Next::Claimed(batch) => batch,
         });
         let dying = matches!(self.workers[&worker], Doing::Dying(_));
         let doing = next.map_or(Doing::Nothing, Doing::Running);
         self.workers.insert(worker, if dying { Doing::Dying(next) } else { doing });
-        self.end(batch);
+        let again = again && !self.last.contains(&batch);
+        if again {
+            self.again += 1;
+        } else {
+            self.end(batch);
+        }
+        let recycle = recycle || self.given[&worker] >= WORKER_MAX_BATCHES;
         let ran = Duration::from_millis(ran);
-        self.tell(Event::BatchEnded { worker, recycle, ran });
+        self.tell(Event::BatchEnded { worker, recycle, ran, again });
     }
 }
 
 /// Something happens.
 fn happen(world: &mut World, dice: &mut Dice, number: u64) {
     let session = SessionId(dice.roll(3));
-    match dice.roll(14) {
+    match dice.roll(17) {
         0 => {
             let call = CallId { session, call: number };
             let profile = ProfileId { session, profile: dice.roll(2) };
             let most = u32::try_from(dice.roll(4)).unwrap_or(0) + 1;
             world.calls.insert(call, (most, BTreeSet::new()));
-            world.tell(Event::CallOpened { call, profile, max_running: Some(most) });
+            let makes_way = dice.roll(3) > 0;
+            world.tell(Event::CallOpened { call, profile, max_running: Some(most), makes_way });
         }
         1..=5 => {
             let Some(call) = dice.pick(world.calls.keys().copied()) else { return };
@@ -283,10 +335,11 @@ fn happen(world: &mut World, dice: &mut Dice, number: u64) {
                 Doing::Starting => world.ready(worker),
                 // Its answer was on its way before it died, or it was not.
                 Doing::Dying(Some(batch)) if dice.roll(3) == 0 => {
-                    world.finished(worker, batch, false, 1);
+                    world.finished(worker, batch, false, 1, false);
                 }
                 Doing::Running(batch) => {
-                    world.finished(worker, batch, dice.roll(9) == 0, dice.roll(3));
+                    let (recycle, again) = (dice.roll(9) == 0, dice.roll(6) == 0);
+                    world.finished(worker, batch, recycle, dice.roll(3), again);
                 }
                 Doing::Nothing | Doing::Leaving | Doing::Dying(_) => {
                     world.worker_ends(worker, true);
@@ -307,6 +360,11 @@ fn happen(world: &mut World, dice: &mut Dice, number: u64) {
             let Some(worker) = dice.pick(world.nexts.keys().copied()) else { return };
             world.claim(worker);
         }
+        13 => pressure(world, dice),
+        14 if world.short => {
+            world.now += dice.roll(3) * 600_000_000;
+            world.tell(Event::Tick);
+        }
         _ if dice.roll(20) == 0 => {
             world.close_session(session);
             world.tell(Event::SessionOpened(session));
@@ -318,15 +376,48 @@ fn happen(world: &mut World, dice: &mut Dice, number: u64) {
     }
 }
 
+/// Memory comes and goes.
+fn pressure(world: &mut World, dice: &mut Dice) {
+    match dice.roll(6) {
+        0 | 1 => {
+            world.short = true;
+            world.tell(Event::PressureBegan);
+        }
+        2 | 3 => {
+            // As far as that is known, there is enough.
+            (world.short, world.scarce_until) = (false, 0);
+            world.tell(Event::PressureEnded);
+        }
+        4 => {
+            if !world.short {
+                world.scarce_until = world.now + 1 + 1_000_000_000;
+            }
+            world.tell(Event::MemoryRanOut);
+        }
+        _ => {
+            let running = world.workers.values().filter_map(|doing| match doing {
+                Doing::Running(batch) => Some(*batch),
+                Doing::Starting | Doing::Nothing | Doing::Leaving | Doing::Dying(_) => None,
+            });
+            let Some(batch) = dice.pick(running) else { return };
+            let mut calls = world.calls.iter();
+            let call = calls.find_map(|(call, (_, open))| open.contains(&batch).then_some(*call));
+            let Some(call) = call else { return };
+            world.tell(Event::BatchStays { batch, call });
+        }
+    }
+}
+
 #[test]
 fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
     let (mut prefetched, mut withdrawn) = (0, [0, 0]);
+    let (mut again, mut made_way, mut last) = (0, 0, 0);
     for seed in 0..40 {
         let (mut world, mut dice) = (World::new(), Dice(seed));
         for session in 0..3 {
             world.tell(Event::SessionOpened(SessionId(session)));
         }
-        for number in 0..500 {
+        for number in 0..800 {
             happen(&mut world, &mut dice, number);
         }
         world.settle();
@@ -336,10 +427,14 @@ fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
         let [lost, won] = world.withdrawn;
         prefetched += world.prefetched;
         withdrawn = [withdrawn[0] + lost, withdrawn[1] + won];
+        again += world.again;
+        made_way += world.made_way;
+        last += world.last.len();
         assert!(world.profiles.len() > 20 && world.ended.len() > 50, "seed {seed}: too quiet");
     }
     assert!(
         prefetched > 100 && withdrawn.iter().all(|count| *count > 10),
         "{prefetched} {withdrawn:?}"
     );
+    assert!(again > 100 && made_way > 100 && last > 20, "{again} {made_way} {last}");
 }

@@ -38,6 +38,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         scheduler: built.settings.scheduler,
         pool: built.settings.pool.clone(),
         session: built.settings.session,
+        limits: built.settings.limits.clone(),
         zygotes: zygotes.clone(),
         reaper,
         blobs: blobs.clone(),

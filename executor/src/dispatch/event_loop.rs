@@ -4,21 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::DispatchHandle;
 use super::message::{AttachError, Joined, Lease, Message};
-use super::registry::{Forked, Registry};
+use super::registry::{BatchEntry, Forked, Registry};
 use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
+use super::trials::{Terms, Trials};
 use crate::blobs::Store;
 use crate::clock::Monotonic;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Breach, Failure, Kind};
 use crate::identifiers::SessionId;
-use crate::limits::Enforcer;
+use crate::limits::{Enforcer, LimitOptions, Shortage};
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
-use crate::session::{Command, Quota, SessionBlobs, outbox};
+use crate::session::{Ceilings, Command, Quota, SessionBlobs, outbox};
 use crate::settings::{PoolOptions, SessionOptions};
 
 /// Messages that may wait; senders wait when there are more.
@@ -32,12 +33,17 @@ const PREFETCH_BYTES: usize = 32 << 10;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(500);
 
+/// The same while memory is short.
+const PRESSURE_TICK: Duration = Duration::from_millis(50);
+
 /// What the dispatcher needs.
 #[derive(Debug)]
 pub(crate) struct DispatchOptions {
     pub(crate) scheduler: scheduler::Options,
     pub(crate) pool: PoolOptions,
     pub(crate) session: SessionOptions,
+    /// What sessions get and may ask for.
+    pub(crate) limits: LimitOptions,
     /// One for each environment, in their order.
     pub(crate) zygotes: Vec<Zygote>,
     pub(crate) reaper: Reaper,
@@ -51,9 +57,13 @@ pub(crate) struct Dispatcher {
     pub(super) options: DispatchOptions,
     pub(super) scheduler: Scheduler,
     pub(super) registry: Registry,
+    ceilings: Ceilings,
     /// Where workers report.
     pub(super) events: mpsc::Sender<WorkerEvent>,
-    draining: Option<Vec<oneshot::Sender<()>>>,
+    shortages: watch::Receiver<Option<Shortage>>,
+    /// What memory is short of, as the scheduler knows it.
+    pub(super) shortage: Option<Shortage>,
+    pub(super) draining: Option<Vec<oneshot::Sender<()>>>,
     ending: Vec<oneshot::Sender<()>>,
     /// Sessions to close once everything at hand is done.
     overflowed: Vec<SessionId>,
@@ -66,11 +76,17 @@ impl Dispatcher {
         let (events, worker_events) = mpsc::channel(MAX_MESSAGES);
         let scheduler = Scheduler::new(options.scheduler);
         let registry = Registry::default();
+        let ceilings = Ceilings::new(options.limits.clone());
+        let mut shortages = options.enforcer.shortage();
+        shortages.mark_changed();
         let dispatcher = Self {
             options,
             scheduler,
             registry,
+            ceilings,
             events,
+            shortages,
+            shortage: None,
             draining: None,
             ending: Vec::new(),
             overflowed: Vec::new(),
@@ -86,14 +102,18 @@ impl Dispatcher {
     ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pressure_ticks = interval(PRESSURE_TICK);
+        pressure_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
+                Ok(()) = self.shortages.changed() => self.shortage_changed(),
                 Some(event) = worker_events.recv() => self.on(Message::Worker(event)),
                 message = messages.recv() => match message {
                     Some(message) => self.on(message),
                     None => return,
                 },
+                _ = pressure_ticks.tick(), if self.shortage.is_some() => self.tick(),
                 _ = ticks.tick() => self.tick(),
             }
             while let Some(session) = self.overflowed.pop() {
@@ -171,7 +191,8 @@ impl Dispatcher {
         let blobs = Arc::clone(&entry.blobs);
         tracing::info!(%session, name = entry.name, "session attached");
         self.apply(Event::SessionOpened(session));
-        Ok(Lease { session, quota: Quota::new(options), outbox: receiver, blobs })
+        let (quota, ceilings) = (Quota::new(options), self.ceilings.clone());
+        Ok(Lease { session, quota, ceilings, outbox: receiver, blobs })
     }
 
     pub(super) fn close(&mut self, session: SessionId) {
@@ -193,13 +214,15 @@ impl Dispatcher {
             Command::OpenCall(call, settings) => {
                 self.registry.calls.insert(call, settings);
                 let (profile, max_running) = (settings.profile, settings.max_running);
-                self.apply(Event::CallOpened { call, profile, max_running });
+                let makes_way = settings.retries != Some(0);
+                self.apply(Event::CallOpened { call, profile, max_running, makes_way });
             }
             Command::Submit(batch) => {
                 let (id, call) = (batch.id, batch.call);
                 let bytes: usize = batch.payload.iter().map(Bytes::len).sum();
                 let small = bytes + batch.blobs.line_bytes() <= PREFETCH_BYTES;
-                self.registry.batches.insert(id, batch);
+                let entry = BatchEntry { batch, trials: Trials::default() };
+                self.registry.batches.insert(id, entry);
                 self.apply(Event::BatchSubmitted { batch: id, call, small });
             }
             Command::Refuse(batch, failure) => {
@@ -226,27 +249,70 @@ impl Dispatcher {
                     entry.batches += 1;
                 }
                 let ran = outcome.timings.ran();
-                self.deliver(*outcome);
-                self.apply(Event::BatchEnded { worker, recycle, ran });
+                let again = self.ended(outcome);
+                self.apply(Event::BatchEnded { worker, recycle, ran, again });
             }
             WorkerEvent::Exited { worker, remains, start_failure } => {
+                // What it was told and never heard, it has not begun.
+                drop(remains.orders);
+                let entry = self.registry.workers.remove(&worker);
+                let shortage = entry.and_then(|entry| entry.made_way);
                 let ended = remains.ended.map(|outcome| {
-                    let outcome = outcome?;
+                    let mut outcome = outcome?;
+                    if let Err(failure) = &mut outcome.result
+                        && failure.kind == Kind::MemoryPressure
+                    {
+                        self.explain_pressure(failure, shortage);
+                    }
                     let batch = outcome.batch;
-                    self.deliver(*outcome);
-                    Some(batch)
+                    let again = self.ended(outcome);
+                    (!again).then_some(batch)
                 });
-                for order in remains.orders {
-                    self.registry.put_back(order);
-                }
-                self.registry.workers.remove(&worker);
                 self.apply_exit(Event::WorkerExited { worker, ended }, start_failure.as_ref());
             }
         }
     }
 
+    /// A worker died of want of memory: it was told to make way, or the kernel was
+    /// faster.
+    fn explain_pressure(&mut self, failure: &mut Failure, told: Option<Shortage>) {
+        match told {
+            Some(Shortage { limit, peak }) => {
+                failure.breach.get_or_insert(Breach { limit, peak });
+            }
+            None => self.apply(Event::MemoryRanOut),
+        }
+    }
+
+    /// An attempt at a batch ended. True: it is run again; else its one outcome
+    /// is sent home.
+    fn ended(&mut self, outcome: Box<BatchOutcome>) -> bool {
+        let id = outcome.batch;
+        let Some(BatchEntry { batch, trials }) = self.registry.batches.get_mut(&id) else {
+            self.deliver(outcome);
+            return false;
+        };
+        let call = batch.call;
+        // For a call that is closed, nobody wants another attempt.
+        let settings = self.registry.calls.get(&call).filter(|_| self.draining.is_none());
+        let terms = Terms {
+            tasks: batch.tasks,
+            retries: settings.map_or(Some(0), |settings| settings.retries),
+            max_bytes: self.options.session.max_batch_bytes,
+        };
+        if let Some(outcome) = trials.ended(outcome, terms) {
+            self.deliver(outcome);
+            return false;
+        }
+        tracing::info!(batch = %id, attempt = trials.attempt(), "a batch is run again");
+        if !trials.makes_way(terms) {
+            self.apply(Event::BatchStays { batch: id, call });
+        }
+        true
+    }
+
     /// Sends a batch's one outcome home.
-    pub(super) fn deliver(&mut self, outcome: BatchOutcome) {
+    pub(super) fn deliver(&mut self, outcome: Box<BatchOutcome>) {
         let session = outcome.batch.session;
         self.registry.batches.remove(&outcome.batch);
         let entry = self.registry.sessions.get(&session);
@@ -255,6 +321,22 @@ impl Dispatcher {
             tracing::warn!(%session, "driver does not take its outcomes; closing its session");
             // Not now: more actions for the session may be on their way.
             self.overflowed.push(session);
+        }
+    }
+
+    fn shortage_changed(&mut self) {
+        let before = self.shortage;
+        self.shortage = *self.shortages.borrow_and_update();
+        match (before, self.shortage) {
+            (None, Some(shortage)) => {
+                tracing::warn!(?shortage, "memory is short");
+                self.apply(Event::PressureBegan);
+            }
+            (Some(_), None) => {
+                tracing::info!("memory is not short any more");
+                self.apply(Event::PressureEnded);
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use super::status::AgentSnapshot;
 use crate::failure::Failure;
 use crate::identifiers::SessionId;
 use crate::pool::WorkerEvent;
-use crate::session::{Command, OutboxReceiver, Quota, SessionBlobs};
+use crate::session::{Ceilings, Command, OutboxReceiver, Quota, SessionBlobs};
 
 /// Everything that reaches the dispatcher.
 #[derive(Debug)]
@@ -40,6 +40,7 @@ pub(super) enum Message {
 pub(crate) struct Lease {
     pub(crate) session: SessionId,
     pub(crate) quota: Quota,
+    pub(crate) ceilings: Ceilings,
     pub(crate) outbox: OutboxReceiver,
     pub(crate) blobs: Arc<SessionBlobs>,
 }

@@ -6,7 +6,9 @@ mod handle;
 mod message;
 mod perform;
 mod registry;
+mod retry;
 mod status;
+mod trials;
 
 pub(crate) use event_loop::{DispatchOptions, Dispatcher};
 pub(crate) use handle::DispatchHandle;

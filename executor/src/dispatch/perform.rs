@@ -1,24 +1,24 @@
 //! From the scheduler's actions to deeds; the only place that acts.
 
 use std::collections::VecDeque;
-use std::mem::take;
 use std::sync::Arc;
 
 use super::event_loop::Dispatcher;
-use super::registry::WorkerEntry;
+use super::registry::{BatchEntry, WorkerEntry};
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, ProfileId, WorkerId};
 use crate::pool::{
     Assignment, BatchOutcome, Order, Saved, Timings, Usage, WorkerSetup, WorkerStart, start_worker,
 };
-use crate::scheduler::{Action, Event};
+use crate::scheduler::{Action, Event, StopReason};
+use crate::session::Batch;
 
 impl BatchOutcome {
     /// The outcome of a batch that reached no worker.
-    pub(super) fn never_ran(batch: BatchId, queued_at: Monotonic, failure: Failure) -> Self {
+    pub(super) fn never_ran(batch: BatchId, queued_at: Monotonic, failure: Failure) -> Box<Self> {
         let timings = Timings { queued_at, ended_at: Monotonic::now(), ..Timings::default() };
-        Self {
+        Box::new(Self {
             batch,
             result: Err(failure),
             timings,
@@ -27,7 +27,7 @@ impl BatchOutcome {
             saved: Saved::default(),
             notes: Vec::new(),
             earlier: Vec::new(),
-        }
+        })
     }
 }
 
@@ -58,7 +58,12 @@ impl Dispatcher {
             Action::Run { worker, batch } => self.give(worker, batch, false),
             Action::Prefetch { worker, batch } => self.give(worker, batch, true),
             Action::Withdraw { worker, batch } => return Some(self.withdraw(worker, batch)),
-            Action::Stop { worker, reason } => self.order(worker, Order::Stop(reason)),
+            Action::Stop { worker, reason } => self.stop(worker, reason),
+            Action::LastAttempt(batch) => {
+                if let Some(entry) = self.registry.batches.get_mut(&batch) {
+                    entry.trials.last = true;
+                }
+            }
             Action::Retire(worker) => self.order(worker, Order::Retire),
             Action::Cancel(batch) => {
                 self.fail(batch, Failure::new(Kind::Cancelled, "the call was closed"));
@@ -112,14 +117,21 @@ impl Dispatcher {
             releases: session.blobs.releases(),
         });
         let environment = session.environment;
-        let entry = WorkerEntry { handle, environment, process: None, batches: 0, claims: 0 };
+        let entry = WorkerEntry {
+            handle,
+            environment,
+            process: None,
+            batches: 0,
+            claims: 0,
+            made_way: None,
+        };
         self.registry.workers.insert(worker, entry);
     }
 
     fn give(&mut self, worker: WorkerId, id: BatchId, prefetched: bool) {
         let registry = &mut self.registry;
-        let (Some(batch), Some(entry)) =
-            (registry.batches.get_mut(&id), registry.workers.get_mut(&worker))
+        let (Some(BatchEntry { batch, trials }), Some(entry)) =
+            (registry.batches.get(&id), registry.workers.get_mut(&worker))
         else {
             tracing::error!(batch = %id, %worker, "a batch or worker that is not there");
             return;
@@ -128,25 +140,31 @@ impl Dispatcher {
             tracing::error!(batch = %id, "a batch of a call that is not there");
             return;
         };
-        let payload = if prefetched { batch.payload.clone() } else { take(&mut batch.payload) };
         let order = Order::Run(Box::new(Assignment {
             batch: id,
             tasks: batch.tasks,
             nesting_level: call.nesting_level,
             task_timeout: call.task_timeout,
             task_cpu: call.task_cpu,
-            attempt: 1,
-            first_task: 0,
+            attempt: trials.attempt(),
+            first_task: trials.first_task(),
             queued_at: batch.queued_at,
             claim: if prefetched { entry.offer() } else { 0 },
-            payload,
+            payload: batch.payload.clone(),
             blobs: Arc::clone(&batch.blobs),
         }));
-        if let Err(order) = entry.handle.order(order) {
-            // The worker is gone; its exit, already on the way, gives the
-            // batch to another one.
-            registry.put_back(order);
+        // When the worker is gone, its exit, already on the way, gives the batch
+        // to another one.
+        entry.handle.order(order).ok();
+    }
+
+    fn stop(&mut self, worker: WorkerId, reason: StopReason) {
+        if reason == StopReason::Pressure
+            && let Some(entry) = self.registry.workers.get_mut(&worker)
+        {
+            entry.made_way = self.shortage;
         }
+        self.order(worker, Order::Stop(reason));
     }
 
     fn withdraw(&mut self, worker: WorkerId, batch: BatchId) -> Event {
@@ -166,8 +184,12 @@ impl Dispatcher {
     }
 
     fn fail(&mut self, batch: BatchId, failure: Failure) {
-        let queued_at = self.registry.batches.get(&batch).map(|batch| batch.queued_at);
-        let queued_at = queued_at.unwrap_or_else(Monotonic::now);
-        self.deliver(BatchOutcome::never_ran(batch, queued_at, failure));
+        let outcome = match self.registry.batches.get_mut(&batch) {
+            Some(BatchEntry { batch: Batch { queued_at, .. }, trials }) => {
+                trials.whole(BatchOutcome::never_ran(batch, *queued_at, failure))
+            }
+            None => BatchOutcome::never_ran(batch, Monotonic::now(), failure),
+        };
+        self.deliver(outcome);
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::trials::Trials;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
-use crate::pool::{Order, ProgressPage, WorkerHandle};
+use crate::limits::Shortage;
+use crate::pool::{ProgressPage, WorkerHandle};
 use crate::random_name::random_name;
 use crate::session::{Batch, CallSettings, Outbox, Profile, SessionBlobs};
 
@@ -22,9 +24,8 @@ pub(super) struct Registry {
     pub(super) sessions: HashMap<SessionId, SessionEntry>,
     pub(super) profiles: HashMap<ProfileId, Profile>,
     pub(super) calls: HashMap<CallId, CallSettings>,
-    /// Those that wait or run. The payload of one that runs is with its worker,
-    /// unless it was prefetched: then it may come back.
-    pub(super) batches: HashMap<BatchId, Batch>,
+    /// Those that wait or run.
+    pub(super) batches: HashMap<BatchId, BatchEntry>,
     pub(super) workers: HashMap<WorkerId, WorkerEntry>,
     last_session: u64,
 }
@@ -42,6 +43,13 @@ pub(super) struct SessionEntry {
     pub(super) outbox: Option<Outbox>,
 }
 
+/// A batch that has not ended. Its payload stays here: it may have to run again.
+#[derive(Debug)]
+pub(super) struct BatchEntry {
+    pub(super) batch: Batch,
+    pub(super) trials: Trials,
+}
+
 #[derive(Debug)]
 pub(super) struct WorkerEntry {
     pub(super) handle: WorkerHandle,
@@ -51,6 +59,8 @@ pub(super) struct WorkerEntry {
     pub(super) batches: u64,
     /// Batches that were prefetched, ever: the number of the last one's claim.
     pub(super) claims: u64,
+    /// What memory was short of when it was told to make way.
+    pub(super) made_way: Option<Shortage>,
 }
 
 /// What is known of a worker once it is forked.
@@ -114,15 +124,6 @@ impl Registry {
             entry.outbox.is_none() && now.since(entry.opened_at) > ATTACH_WITHIN
         };
         self.sessions.retain(|_, entry| !expired(entry));
-    }
-
-    /// Takes back an order that was not carried out: the batch's payload.
-    pub(super) fn put_back(&mut self, order: Order) {
-        if let Order::Run(assignment) = order
-            && let Some(batch) = self.batches.get_mut(&assignment.batch)
-        {
-            batch.payload = assignment.payload;
-        }
     }
 
     /// Forgets a session and everything that waited for it. What runs is

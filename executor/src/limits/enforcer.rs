@@ -3,13 +3,16 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism};
+use tokio::sync::watch;
+
+use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Shortage};
 use crate::identifiers::{Pid, WorkerId};
 
 /// Encloses workers.
 #[derive(Debug, Clone)]
 pub(crate) struct Enforcer {
     enforcement: Arc<Enforcement>,
+    shortage: Arc<watch::Sender<Option<Shortage>>>,
 }
 
 impl Enforcer {
@@ -24,7 +27,13 @@ impl Enforcer {
             cannot: Vec::new(),
             memory_ceiling_bytes: options.memory_ceiling_bytes,
         };
-        Self { enforcement: Arc::new(enforcement) }
+        Self { enforcement: Arc::new(enforcement), shortage: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// What memory is short of now, and every time that this changes; `None`:
+    /// there is enough.
+    pub(crate) fn shortage(&self) -> watch::Receiver<Option<Shortage>> {
+        self.shortage.subscribe()
     }
 
     /// What holds limits here.

@@ -8,8 +8,10 @@ mod asked;
 mod enclosure;
 mod enforcement;
 mod enforcer;
+mod pressure;
 
 pub use asked::{Bounded, LimitOptions, Limits, OverCeiling};
 pub(crate) use enclosure::{Counters, Enclosure};
 pub use enforcement::{Enforcement, Mechanism};
 pub(crate) use enforcer::Enforcer;
+pub(crate) use pressure::Shortage;

@@ -52,6 +52,9 @@ pub(super) fn explain(death: Death) -> Failure {
         Some(Intent::Stop(StopReason::AgentEnding)) => {
             (Kind::AgentDraining, format!("the agent ended; worker {pid} was killed {doing}"))
         }
+        Some(Intent::Stop(StopReason::Pressure)) => {
+            (Kind::MemoryPressure, format!("memory ran short; worker {pid} was killed {doing}"))
+        }
         Some(Intent::LinkLost) => (
             Kind::WorkerCrashed,
             format!("worker {pid} closed or damaged its line to the agent {doing}"),

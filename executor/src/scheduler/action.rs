@@ -43,6 +43,10 @@ pub enum Action {
         /// Why.
         reason: StopReason,
     },
+    /// A batch is not run again, however it ends: it runs alone, memory is short
+    /// all the same, and another attempt would get no further. Its worker is
+    /// stopped next.
+    LastAttempt(BatchId),
     /// Let an idle worker leave; answered by `WorkerExited`.
     Retire(WorkerId),
     /// A waiting batch will not run: its call was closed.
@@ -69,4 +73,6 @@ pub enum StopReason {
     TimeLimit,
     /// The agent itself ends.
     AgentEnding,
+    /// Memory runs short, and its batch was chosen to make way.
+    Pressure,
 }

@@ -19,6 +19,8 @@ pub enum Event {
         profile: ProfileId,
         /// Batches of it that may run at once; `None`: no bound but the slots.
         max_running: Option<u32>,
+        /// Its batches may be run again after they made way for others.
+        makes_way: bool,
     },
     /// A joblib call is over; what is left of it is cancelled.
     CallClosed(CallId),
@@ -31,6 +33,14 @@ pub enum Event {
         /// It may be prefetched: a worker's socket has room for it.
         small: bool,
     },
+    /// A batch made way for others as often as it must: from now on it is
+    /// stopped only when no other will do.
+    BatchStays {
+        /// The batch.
+        batch: BatchId,
+        /// Its call.
+        call: CallId,
+    },
     /// A worker is set up.
     WorkerReady(WorkerId),
     /// A worker finished its batch and lives on.
@@ -41,6 +51,8 @@ pub enum Event {
         recycle: bool,
         /// How long it took the worker.
         ran: Duration,
+        /// It failed, and is to be run again.
+        again: bool,
     },
     /// A prefetched batch was to be taken back.
     BatchWithdrawn {
@@ -56,10 +68,16 @@ pub enum Event {
         /// The worker.
         worker: WorkerId,
         /// The batches that ended with it. Any other one that it was given had
-        /// not begun.
+        /// not begun, or is to be run again.
         ended: [Option<BatchId>; 2],
     },
-    /// Time has passed.
+    /// The kernel killed a worker because there was no memory left.
+    MemoryRanOut,
+    /// Memory runs short.
+    PressureBegan,
+    /// There is enough memory again.
+    PressureEnded,
+    /// Time has passed. Several times a second while memory is short.
     Tick,
     /// The agent takes nothing new.
     Drain,

@@ -3,6 +3,7 @@
 use crate::clock::Monotonic;
 use crate::identifiers::{CallId, ProfileId, SessionId, WorkerId};
 
+use super::pressure::Memory;
 use super::state::{Call, Scheduler, Session, Worker, WorkerState};
 
 /// What to do for a call whose turn it is.
@@ -53,7 +54,7 @@ impl Scheduler {
         workers.map(|(_, id, _)| id).collect()
     }
 
-    fn idle_workers(&self) -> impl Iterator<Item = (Monotonic, WorkerId, &Worker)> {
+    pub(super) fn idle_workers(&self) -> impl Iterator<Item = (Monotonic, WorkerId, &Worker)> {
         self.workers.iter().filter_map(|(id, worker)| {
             if let WorkerState::Idle { since } = worker.state {
                 Some((since, *id, worker))
@@ -65,6 +66,7 @@ impl Scheduler {
 
     /// Whose turn it is, if anybody can use a slot.
     pub(super) fn next_turn(&self) -> Option<Turn> {
+        let mut spawn = None;
         for (id, session) in self.sessions_by_turn() {
             let mut calls: Vec<_> =
                 session.calls.iter().filter(|(_, call)| call.runnable() > 0).collect();
@@ -74,11 +76,16 @@ impl Scheduler {
                     return Some(Turn::Run { call: *call_id, worker });
                 }
                 if self.wanted(id, call.profile) > self.starting(call.profile) {
-                    return Some(Turn::Spawn { call: *call_id, profile: call.profile });
+                    spawn.get_or_insert(Turn::Spawn { call: *call_id, profile: call.profile });
+                    // While memory is short an idle worker is used or leaves. Two
+                    // calls that take turns to start one each would never run.
+                    if self.memory == Memory::Enough {
+                        return spawn;
+                    }
                 }
             }
         }
-        None
+        spawn
     }
 
     /// The sessions that can use a slot; first who holds the fewest, then who

@@ -3,12 +3,14 @@
 //! Knows neither tokio nor a clock nor a process; time arrives with events.
 //! Slots go to the session that uses the fewest; within a session, calls take
 //! turns. No slot idles while a batch that may run waits, be it in the queue or
-//! prefetched by a worker that is busy.
+//! prefetched by a worker that is busy. While memory is short, what runs makes
+//! way, and nothing begins unless nothing runs.
 
 mod action;
 mod event;
 mod fairness;
 mod prefetch;
+mod pressure;
 mod state;
 mod transition;
 

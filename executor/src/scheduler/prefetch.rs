@@ -7,6 +7,7 @@ use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, WorkerId};
 
 use super::Action;
+use super::pressure::Memory;
 use super::state::{Busy, Call, Next, Scheduler, WorkerState};
 
 /// A call whose batches take less than this on average is prefetched. Longer
@@ -45,6 +46,9 @@ impl Scheduler {
     /// wait for: the next turn of a worker that others wait for is not given
     /// away.
     pub(super) fn prefetch(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if self.memory != Memory::Enough {
+            return;
+        }
         let wanting = self.calls().filter(|(_, call)| call.runnable() > 0).count();
         let alone = |call: &Call| wanting == usize::from(call.runnable() > 0);
         let calls = self.calls().filter(|(_, call)| call.prefetchable() && alone(call));

@@ -1,10 +1,12 @@
 //! The tables, and states that carry their data.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
+
+use super::pressure::Memory;
 
 /// What an operator may choose.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,7 @@ pub struct Scheduler {
     /// Counts turns, so that ties go to whoever waited longest.
     pub(super) turn: u64,
     pub(super) draining: bool,
+    pub(super) memory: Memory,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +52,10 @@ pub(super) struct Call {
     pub(super) served: u64,
     /// How long its late batches took; `None`: none has ended yet.
     pub(super) average: Option<Duration>,
+    /// Its batches may be run again after they made way for others.
+    pub(super) makes_way: bool,
+    /// All but these, which did so as often as they must.
+    pub(super) stays: BTreeSet<BatchId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +172,7 @@ impl Scheduler {
             last_worker: 0,
             turn: 0,
             draining: false,
+            memory: Memory::Enough,
         }
     }
 

@@ -1,11 +1,13 @@
 //! One function for each event.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
 use super::fairness::Turn;
+use super::pressure::Memory;
 use super::state::{Busy, Call, Next, Scheduler, Session, Waiting, Worker, WorkerState};
 use super::{Action, Event, StopReason};
 
@@ -13,28 +15,41 @@ impl Scheduler {
     /// Takes an event, and says what is to be done about it, in order.
     pub fn apply(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.forget_scarcity(now);
         match event {
             Event::SessionOpened(session) => {
                 self.sessions.insert(session, Session::default());
             }
             Event::SessionClosed(session) => self.session_closed(session, &mut actions),
-            Event::CallOpened { call, profile, max_running } => {
-                self.call_opened(call, profile, max_running);
+            Event::CallOpened { call, profile, max_running, makes_way } => {
+                self.call_opened(call, profile, max_running, makes_way);
             }
             Event::CallClosed(call) => self.call_closed(call, &mut actions),
             Event::BatchSubmitted { batch, call, small } => {
                 self.batch_submitted(Waiting { batch, small }, call, &mut actions);
             }
+            Event::BatchStays { batch, call } => {
+                if let Some(call) = self.call_mut(call) {
+                    call.stays.insert(batch);
+                }
+            }
             Event::WorkerReady(worker) => self.worker_ready(worker, now),
-            Event::BatchEnded { worker, recycle, ran } => {
-                self.batch_ended(worker, recycle, ran, now, &mut actions);
+            Event::BatchEnded { worker, recycle, ran, again } => {
+                self.batch_ended(worker, ran, again, now, &mut actions);
+                if recycle {
+                    self.retire_if_idle(worker, &mut actions);
+                }
             }
             Event::BatchWithdrawn { worker, batch, won } => {
                 self.batch_withdrawn(worker, batch, won, &mut actions);
             }
             Event::WorkerExited { worker, ended } => {
                 self.worker_exited(worker, ended, &mut actions);
+                self.somebody_left(now);
             }
+            Event::MemoryRanOut => self.memory_ran_out(now),
+            Event::PressureBegan => self.pressure_began(now, &mut actions),
+            Event::PressureEnded => self.memory = Memory::Enough,
             Event::Tick => {
                 self.withdraw_overdue(now, &mut actions);
                 for worker in self.idle_too_long(now) {
@@ -50,12 +65,13 @@ impl Scheduler {
         self.fill(now, &mut actions);
         self.use_free_slot(&mut actions);
         self.prefetch(now, &mut actions);
+        self.make_way(now, &mut actions);
         actions
     }
 
     /// Uses every slot that somebody can use.
     fn fill(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
-        while self.free_slots() > 0 {
+        while self.free_slots() > 0 && self.may_begin() {
             let Some(turn) = self.next_turn() else { return };
             self.turn += 1;
             match turn {
@@ -121,12 +137,19 @@ impl Scheduler {
         }
     }
 
-    fn retire(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
+    pub(super) fn retire(&mut self, worker: WorkerId, actions: &mut Vec<Action>) {
         self.set_state(worker, WorkerState::Retiring);
         actions.push(Action::Retire(worker));
     }
 
-    fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
+    fn retire_if_idle(&mut self, id: WorkerId, actions: &mut Vec<Action>) {
+        let state = self.workers.get(&id).map(|worker| worker.state);
+        if matches!(state, Some(WorkerState::Idle { .. })) {
+            self.retire(id, actions);
+        }
+    }
+
+    pub(super) fn stop(&mut self, worker: WorkerId, reason: StopReason, actions: &mut Vec<Action>) {
         let batches = self.workers.get(&worker).and_then(|worker| worker.state.batches());
         self.set_state(worker, WorkerState::Stopping(batches));
         actions.push(Action::Stop { worker, reason });
@@ -146,10 +169,24 @@ impl Scheduler {
         }
     }
 
-    fn call_opened(&mut self, id: CallId, profile: ProfileId, max_running: Option<u32>) {
+    fn call_opened(
+        &mut self,
+        id: CallId,
+        profile: ProfileId,
+        max_running: Option<u32>,
+        makes_way: bool,
+    ) {
         if let Some(session) = self.sessions.get_mut(&id.session) {
-            let waiting = std::collections::VecDeque::new();
-            let call = Call { profile, max_running, waiting, running: 0, served: 0, average: None };
+            let call = Call {
+                profile,
+                max_running,
+                waiting: VecDeque::new(),
+                running: 0,
+                served: 0,
+                average: None,
+                makes_way,
+                stays: BTreeSet::new(),
+            };
             session.calls.insert(id, call);
         }
     }
@@ -186,16 +223,19 @@ impl Scheduler {
     fn batch_ended(
         &mut self,
         id: WorkerId,
-        recycle: bool,
         ran: Duration,
+        again: bool,
         now: Monotonic,
         actions: &mut Vec<Action>,
     ) {
         let Some(state) = self.workers.get(&id).map(|worker| worker.state) else { return };
-        let Some(Busy { call, next, .. }) = state.batches() else { return };
+        let Some(Busy { call, running, next, .. }) = state.batches() else { return };
         self.forget_running(call);
-        if let Some(call) = self.call_mut(call) {
+        if again {
+            self.give_back(call, running, actions);
+        } else if let Some(call) = self.call_mut(call) {
             call.note_duration(ran);
+            call.stays.remove(&running);
         }
         let stopping = matches!(state, WorkerState::Stopping(_));
         if let Some(batch) = next.batch() {
@@ -209,13 +249,11 @@ impl Scheduler {
             self.set_state(id, WorkerState::Stopping(None));
         } else {
             self.set_state(id, WorkerState::Idle { since: now });
-            if recycle {
-                self.retire(id, actions);
-            }
         }
     }
 
-    /// A batch that has not begun is ours again, and the first to run.
+    /// A batch is ours again, and the first to run: it has not begun, or it
+    /// failed through no fault of its own.
     pub(super) fn give_back(&mut self, id: CallId, batch: BatchId, actions: &mut Vec<Action>) {
         let draining = self.draining;
         match self.call_mut(id) {
@@ -235,9 +273,12 @@ impl Scheduler {
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(busy) = worker.state.batches() {
             self.forget_running(busy.call);
-            let given = [busy.next.batch(), Some(busy.running)].into_iter().flatten();
-            for batch in given.filter(|batch| !ended.contains(&Some(*batch))) {
-                self.give_back(busy.call, batch, actions);
+            for batch in [busy.next.batch(), Some(busy.running)].into_iter().flatten() {
+                if !ended.contains(&Some(batch)) {
+                    self.give_back(busy.call, batch, actions);
+                } else if let Some(call) = self.call_mut(busy.call) {
+                    call.stays.remove(&batch);
+                }
             }
             return;
         }

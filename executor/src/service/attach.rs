@@ -29,10 +29,10 @@ pub(super) async fn attach(
         AttachError::Unknown => Status::not_found(error.to_string()),
         AttachError::Attached => Status::already_exists(error.to_string()),
     })?;
-    let Lease { session, quota, outbox, blobs } = lease;
+    let Lease { session, quota, ceilings, outbox, blobs } = lease;
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
     let mut writing = tokio::spawn(speak(outbox, Arc::clone(&blobs), envelopes.clone()));
-    let inbox = Inbox::new(session, quota, Arc::clone(&blobs));
+    let inbox = Inbox::new(session, quota, ceilings, Arc::clone(&blobs));
     let ears = Ears { dispatch: dispatch.clone(), session, inbox, blobs };
     let answers = envelopes.clone();
     tokio::spawn(async move {

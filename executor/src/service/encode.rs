@@ -24,13 +24,20 @@ pub(super) fn outcome(
     blobs: &SessionBlobs,
 ) -> (impl Iterator<Item = v1::AgentFrame> + use<>, Option<Buffers>) {
     let batch_id = outcome.batch.batch;
-    let mut rest = Bytes::new();
+    let nothing = Vec::new().into_iter().chain(None);
+    let mut parts = Parts { piece: Bytes::new(), pieces: nothing };
     let mut follow = None;
     let result = match outcome.result {
-        Ok(Value { mut payload, buffers }) => {
-            let mut value = v1::Value { payload_bytes: payload.len() as u64, ..Default::default() };
-            rest = payload.split_off(payload.len().min(CHUNK_BYTES));
-            value.payload = payload;
+        Ok(Value { payload, buffers }) => {
+            let saved = outcome.saved.pickles;
+            let mut value = v1::Value {
+                saved_bytes: saved.iter().map(|pickle| pickle.len() as u64).collect(),
+                payload_bytes: payload.len() as u64,
+                ..Default::default()
+            };
+            value.payload_bytes += value.saved_bytes.iter().sum::<u64>();
+            parts.pieces = saved.into_iter().chain(Some(payload));
+            value.payload = parts.next().unwrap_or_default();
             if let Some(buffers) = buffers {
                 value.buffer_bytes.clone_from(&buffers.lengths);
                 if blobs.has_line() {
@@ -53,13 +60,26 @@ pub(super) fn outcome(
         earlier_attempts: outcome.earlier.into_iter().map(attempt).collect(),
         notes: outcome.notes.into_iter().map(note).collect(),
     };
-    let parts = std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        Some(payload_part(batch_id, rest.split_to(rest.len().min(CHUNK_BYTES))))
-    });
+    let parts = parts.map(move |part| payload_part(batch_id, part));
     (std::iter::once(frame(Body::BatchEnded(ended))).chain(parts), follow)
+}
+
+/// A payload of several pieces, in parts that fit into a frame. Nothing is copied,
+/// so a part is as short as its piece.
+struct Parts<Pieces> {
+    piece: Bytes,
+    pieces: Pieces,
+}
+
+impl<Pieces: Iterator<Item = Bytes>> Iterator for Parts<Pieces> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        while self.piece.is_empty() {
+            self.piece = self.pieces.next()?;
+        }
+        Some(self.piece.split_to(self.piece.len().min(CHUNK_BYTES)))
+    }
 }
 
 /// The frame with more bytes of an outcome.
@@ -298,6 +318,26 @@ mod tests {
         }
         assert!(bytes == payload && frames.next().is_none());
         assert_eq!(outcome(ended(Bytes::from_static(b"x"), None), &session).0.count(), 1);
+    }
+
+    #[test]
+    fn saved_results_come_first_and_their_lengths_are_told() {
+        let session = SessionBlobs::new(store());
+        let long = Bytes::from(vec![7; CHUNK_BYTES + 1]);
+        let pickles = vec![Bytes::from_static(b"ab"), long.clone()];
+        let saved = Saved { pickles, task_nanoseconds: vec![1, 2] };
+        let outcome = BatchOutcome { saved, ..ended(Bytes::from_static(b"z"), None) };
+        let (mut frames, _) = super::outcome(outcome, &session);
+        let first = value(frames.next().unwrap());
+        assert_eq!(first.saved_bytes, [2, long.len() as u64]);
+        assert_eq!(first.payload_bytes, 2 + long.len() as u64 + 1);
+        let parts = frames.map(|frame| match frame.body {
+            Some(Body::PayloadPart(part)) => part.data,
+            other => panic!("{other:?}"),
+        });
+        let payload = std::iter::once(first.payload).chain(parts).collect::<Vec<_>>();
+        assert!(payload.iter().all(|part| !part.is_empty() && part.len() <= CHUNK_BYTES));
+        assert!(payload.concat() == [&b"ab"[..], &long, b"z"].concat());
     }
 
     #[tokio::test]

@@ -53,7 +53,7 @@ impl Voice {
     async fn say(&mut self, item: Sent) -> Result<(), Over> {
         match item {
             Sent::Output(output) => self.push(encode::output(output)).await,
-            Sent::Outcome(outcome) => self.outcome(outcome).await,
+            Sent::Outcome(outcome) => self.outcome(*outcome).await,
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Profile {
     pub(crate) workers: Option<u32>,
     /// Pickled setup for the interpreter host.
     pub(crate) setup: Bytes,
-    /// What each worker may use, as it was asked for.
+    /// What each worker may use.
     pub(crate) limits: Limits,
 }
 

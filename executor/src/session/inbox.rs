@@ -1,12 +1,13 @@
 //! From what a driver says to complete commands: numbers are checked, payloads
 //! put together, quotas charged.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::blobs::{BlobUses, SessionBlobs};
+use super::ceilings::Ceilings;
 use super::command::{Batch, CallSettings, Command, Profile};
 use super::quota::{Charge, Quota};
 use crate::blobs::BatchBlobs;
@@ -51,9 +52,12 @@ pub(crate) enum Violation {
 pub(crate) struct Inbox {
     session: SessionId,
     quota: Quota,
+    ceilings: Ceilings,
     blobs: Arc<SessionBlobs>,
-    profiles: HashSet<u64>,
-    calls: HashMap<u64, u64>,
+    /// Each with the reason why batches of it are refused, if they are.
+    profiles: HashMap<u64, Option<Failure>>,
+    /// Likewise.
+    calls: HashMap<u64, Option<Failure>>,
     last_batch: Option<u64>,
     partial: Option<Partial>,
 }
@@ -72,9 +76,14 @@ struct Partial {
 
 impl Inbox {
     /// A conversation at its beginning.
-    pub(crate) fn new(session: SessionId, quota: Quota, blobs: Arc<SessionBlobs>) -> Self {
-        let (profiles, calls) = (HashSet::new(), HashMap::new());
-        Self { session, quota, blobs, profiles, calls, last_batch: None, partial: None }
+    pub(crate) fn new(
+        session: SessionId,
+        quota: Quota,
+        ceilings: Ceilings,
+        blobs: Arc<SessionBlobs>,
+    ) -> Self {
+        let (profiles, calls) = (HashMap::new(), HashMap::new());
+        Self { session, quota, ceilings, blobs, profiles, calls, last_batch: None, partial: None }
     }
 
     /// Takes one thing in; gives a command when one is complete.
@@ -96,19 +105,30 @@ impl Inbox {
         self.between_payloads()?;
         match said {
             Said::DefineProfile { profile, settings } => {
-                if !self.profiles.insert(profile) {
+                let limits = self.ceilings.limits(settings.limits);
+                let refused = limits.as_ref().err().cloned();
+                if self.profiles.insert(profile, refused).is_some() {
                     return Err(Violation::UsedTwice { what: "profile", number: profile });
                 }
-                Ok(Some(Command::DefineProfile(ProfileId { session, profile }, settings)))
+                let define = |limits| {
+                    let id = ProfileId { session, profile };
+                    Command::DefineProfile(id, Profile { limits, ..settings })
+                };
+                Ok(limits.ok().map(define))
             }
             Said::OpenCall { call, profile, settings } => {
-                if !self.profiles.contains(&profile) {
+                let Some(refused) = self.profiles.get(&profile) else {
                     return Err(Violation::Unknown { what: "profile", number: profile });
-                }
-                if self.calls.insert(call, profile).is_some() {
+                };
+                let granted = match refused {
+                    Some(failure) => Err(failure.clone()),
+                    None => self.ceilings.times(settings),
+                };
+                if self.calls.insert(call, granted.as_ref().err().cloned()).is_some() {
                     return Err(Violation::UsedTwice { what: "call", number: call });
                 }
-                Ok(Some(Command::OpenCall(CallId { session, call }, settings)))
+                let id = CallId { session, call };
+                Ok(granted.ok().map(|settings| Command::OpenCall(id, settings)))
             }
             Said::Submit { batch, call, tasks, payload, payload_bytes, uses } => {
                 self.begin(batch, call, tasks, payload_bytes, &uses)?;
@@ -150,7 +170,8 @@ impl Inbox {
             return Err(Violation::Payload { batch, problem: "its payload is empty" });
         }
         let blobs = self.blobs.resolve(uses)?;
-        let charge = self.quota.charge(bytes);
+        let refused = self.calls.get(&call).cloned().flatten();
+        let charge = refused.map_or_else(|| self.quota.charge(bytes), Err);
         let held = charge.and_then(|charge| Ok((Vec::new(), blobs?, charge)));
         self.partial = Some(Partial { batch, call, tasks, missing: bytes, held });
         Ok(())
@@ -196,7 +217,8 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::blobs::Store;
-    use crate::settings::{BlobOptions, SessionOptions};
+    use crate::limits::Limits;
+    use crate::settings::{BlobOptions, RawSettings, SessionOptions, Settings};
 
     fn inbox() -> Inbox {
         let options = SessionOptions {
@@ -211,7 +233,10 @@ mod tests {
             spill_bytes: 0,
         });
         let blobs = Arc::new(SessionBlobs::new(store));
-        Inbox::new(SessionId(1), Quota::new(options), blobs)
+        let raw =
+            RawSettings { memory_limit_bytes: Some(":9".to_owned()), ..RawSettings::default() };
+        let ceilings = Ceilings::new(Settings::resolve(raw).unwrap().limits);
+        Inbox::new(SessionId(1), Quota::new(options), ceilings, blobs)
     }
 
     fn submit(batch: u64, payload: &'static [u8], payload_bytes: u64) -> Said {
@@ -239,6 +264,45 @@ mod tests {
         assert!(inbox.take(submit(1, b"abcd", 7)).unwrap().is_none());
         let refused = inbox.take(part(1, b"efg")).unwrap();
         assert!(matches!(refused, Some(Command::Refuse(id, _)) if id.batch == 1), "{refused:?}");
+    }
+
+    fn define(profile: u64, memory_bytes: u64) -> Said {
+        let limits = Limits { memory_bytes: Some(memory_bytes), ..Limits::default() };
+        let (variables, setup) = (Vec::new(), Bytes::new());
+        let settings = Profile { variables, workers: None, setup, limits };
+        Said::DefineProfile { profile, settings }
+    }
+
+    fn open(call: u64, profile: u64) -> Said {
+        let settings = CallSettings {
+            profile: ProfileId { session: SessionId(1), profile },
+            max_running: None,
+            nesting_level: 0,
+            task_timeout: None,
+            task_cpu: None,
+            retries: None,
+        };
+        Said::OpenCall { call, profile, settings }
+    }
+
+    #[test]
+    fn a_profile_that_asks_for_too_much_has_its_batches_refused_and_no_others() {
+        let mut inbox = inbox();
+        assert!(inbox.take(define(1, 10)).unwrap().is_none());
+        assert!(inbox.take(open(1, 1)).unwrap().is_none());
+        let refused = inbox.take(submit(1, b"x", 1)).unwrap();
+        let Some(Command::Refuse(_, failure)) = refused else { panic!("{refused:?}") };
+        assert!(failure.message.contains("a memory limit of 10 bytes"), "{}", failure.message);
+        inbox.take(Said::CloseCall { call: 1 }).unwrap();
+
+        let defined = inbox.take(define(2, 9)).unwrap();
+        let Some(Command::DefineProfile(_, profile)) = defined else { panic!("{defined:?}") };
+        assert_eq!(profile.limits.memory_bytes, Some(9));
+        assert!(matches!(inbox.take(open(1, 2)).unwrap(), Some(Command::OpenCall(..))));
+        let taken = inbox.take(submit(2, b"x", 1)).unwrap();
+        assert!(matches!(taken, Some(Command::Submit(_))), "{taken:?}");
+        let twice = Violation::UsedTwice { what: "profile", number: 1 };
+        assert_eq!(inbox.take(define(1, 9)).unwrap_err(), twice);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! outcomes go.
 
 mod blobs;
+mod ceilings;
 mod command;
 mod inbox;
 mod outbox;
 mod quota;
 
 pub(crate) use blobs::{BlobUses, LineGuard, Offered, SessionBlobs};
+pub(crate) use ceilings::Ceilings;
 pub(crate) use command::{Batch, CallSettings, Command, Profile};
 pub(crate) use inbox::{Inbox, Said, Violation};
 pub(crate) use outbox::{Outbox, OutboxReceiver, Sent, outbox};

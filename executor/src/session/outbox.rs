@@ -10,21 +10,21 @@ const MAX_OUTPUT: usize = 256;
 /// Where a session's outcomes and output go in.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbox {
-    outcomes: mpsc::Sender<BatchOutcome>,
+    outcomes: mpsc::Sender<Box<BatchOutcome>>,
     output: mpsc::Sender<Output>,
 }
 
 /// Where they come out.
 #[derive(Debug)]
 pub(crate) struct OutboxReceiver {
-    outcomes: mpsc::Receiver<BatchOutcome>,
+    outcomes: mpsc::Receiver<Box<BatchOutcome>>,
     output: mpsc::Receiver<Output>,
 }
 
 /// What comes out.
 #[derive(Debug)]
 pub(crate) enum Sent {
-    Outcome(BatchOutcome),
+    Outcome(Box<BatchOutcome>),
     Output(Output),
 }
 
@@ -49,7 +49,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Overflow`] when there is no room.
-    pub(crate) fn send(&self, outcome: BatchOutcome) -> Result<(), Overflow> {
+    pub(crate) fn send(&self, outcome: Box<BatchOutcome>) -> Result<(), Overflow> {
         match self.outcomes.try_send(outcome) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Overflow),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),

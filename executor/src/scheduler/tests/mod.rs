@@ -1,5 +1,8 @@
 //! Conversations: an event in, the actions out, nothing left over.
 
+mod pressure;
+mod retries;
+
 use std::time::Duration;
 
 use super::{Action, Event, Options, Scheduler, StopReason};
@@ -32,8 +35,8 @@ impl World {
     /// Opens a session with one call.
     fn client(&mut self, session: u64, max_running: Option<u32>) {
         assert_eq!(self.on(Event::SessionOpened(SessionId(session))), []);
-        let open =
-            Event::CallOpened { call: call(session), profile: profile(session), max_running };
+        let (call, profile) = (call(session), profile(session));
+        let open = Event::CallOpened { call, profile, max_running, makes_way: true };
         assert_eq!(self.on(open), []);
     }
 
@@ -47,7 +50,8 @@ impl World {
     }
 
     fn ended_after(&mut self, worker: u64, ran: Duration) -> Vec<Action> {
-        self.on(Event::BatchEnded { worker: WorkerId(worker), recycle: false, ran })
+        let worker = WorkerId(worker);
+        self.on(Event::BatchEnded { worker, recycle: false, ran, again: false })
     }
 
     fn exited(&mut self, worker: u64, ended: [Option<BatchId>; 2]) -> Vec<Action> {
@@ -220,7 +224,8 @@ fn idle_workers_leave_after_their_time_and_grown_ones_at_once() {
     world.exited(1, [Some(batch(1, 1)), None]);
     world.submit(1, 2);
     world.ready(2);
-    let ended = Event::BatchEnded { worker: WorkerId(2), recycle: true, ran: Duration::ZERO };
+    let (worker, ran) = (WorkerId(2), Duration::ZERO);
+    let ended = Event::BatchEnded { worker, recycle: true, ran, again: false };
     assert_eq!(world.on(ended), [Action::Retire(WorkerId(2))]);
 }
 
@@ -441,7 +446,8 @@ fn a_worker_gets_no_more_batches_than_it_may_run() {
 fn a_worker_that_is_to_be_replaced_first_runs_what_it_has() {
     let mut world = World::that_ran(1, None, SHORT);
     world.submit(1, 3);
-    let ended = Event::BatchEnded { worker: WorkerId(1), recycle: true, ran: SHORT };
+    let worker = WorkerId(1);
+    let ended = Event::BatchEnded { worker, recycle: true, ran: SHORT, again: false };
     assert_eq!(world.on(ended), []);
     assert_eq!(world.on(ended), [Action::Retire(WorkerId(1))]);
 }

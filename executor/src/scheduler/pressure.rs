@@ -1,0 +1,131 @@
+//! What makes way when memory runs short: workers that do nothing, then the
+//! youngest batch that may be run again, one at a time. What has run longest
+//! would lose most, and runs on.
+
+use std::time::Duration;
+
+use crate::clock::Monotonic;
+use crate::identifiers::WorkerId;
+
+use super::state::{Busy, Scheduler, WorkerState};
+use super::{Action, StopReason};
+
+/// How long it may take until it shows that somebody left.
+const SETTLE: Duration = Duration::from_millis(250);
+
+/// How long memory must stay short after somebody left, and with nobody else to
+/// make way, before a batch fails of it. Failing costs more than waiting: what
+/// other programs took may come back.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long nothing begins after memory ran out before anybody saw it coming:
+/// what was killed for it would be killed again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What there is of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    Enough,
+    /// There was none left a moment ago.
+    Scarce {
+        until: Monotonic,
+    },
+    Short {
+        /// When somebody left last, or when it began.
+        since: Monotonic,
+        /// Whether somebody left since, so that it must show first.
+        settling: bool,
+    },
+}
+
+impl Scheduler {
+    /// While memory is short only one batch begins, when nothing runs: it is the
+    /// only way to go on.
+    pub(super) fn may_begin(&self) -> bool {
+        self.memory == Memory::Enough || self.is_quiet()
+    }
+
+    pub(super) fn pressure_began(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if !self.is_short() {
+            self.memory = Memory::Short { since: now, settling: false };
+            self.withdraw_where(|_| true, actions);
+        }
+    }
+
+    pub(super) fn memory_ran_out(&mut self, now: Monotonic) {
+        if !self.is_short() {
+            self.memory = Memory::Scarce { until: now.after(PAUSE) };
+        }
+    }
+
+    pub(super) fn forget_scarcity(&mut self, now: Monotonic) {
+        if matches!(self.memory, Memory::Scarce { until } if until <= now) {
+            self.memory = Memory::Enough;
+        }
+    }
+
+    pub(super) fn somebody_left(&mut self, now: Monotonic) {
+        if self.is_short() {
+            self.memory = Memory::Short { since: now, settling: true };
+        }
+    }
+
+    const fn is_short(&self) -> bool {
+        matches!(self.memory, Memory::Short { .. })
+    }
+
+    /// Has one make way, if it must be now.
+    pub(super) fn make_way(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if !self.is_short() {
+            return;
+        }
+        let idle: Vec<_> = self.idle_workers().map(|(_, worker, _)| worker).collect();
+        for worker in idle {
+            self.retire(worker, actions);
+            self.somebody_left(now);
+        }
+        let stopping = |state| matches!(state, WorkerState::Stopping(_));
+        if self.workers.values().any(|worker| stopping(worker.state)) {
+            return;
+        }
+        let Some((worker, busy)) = self.next_to_leave(now) else { return };
+        if self.busy_workers().nth(1).is_none() {
+            actions.push(Action::LastAttempt(busy.running));
+        }
+        self.stop(worker, StopReason::Pressure, actions);
+    }
+
+    fn next_to_leave(&self, now: Monotonic) -> Option<(WorkerId, Busy)> {
+        let Memory::Short { since, settling } = self.memory else { return None };
+        let waited = now.since(since);
+        if settling && waited < SETTLE {
+            return None;
+        }
+        let age = |(worker, busy): &(WorkerId, Busy)| (busy.began, *worker);
+        let youngest = self.busy_workers().max_by_key(age)?;
+        if self.busy_workers().nth(1).is_some() {
+            let willing = self.busy_workers().filter(|(_, busy)| self.makes_way(*busy));
+            if let Some(willing) = willing.max_by_key(age) {
+                return Some(willing);
+            }
+        }
+        let (_, busy) = youngest;
+        (waited.min(now.since(busy.began)) >= PATIENCE).then_some(youngest)
+    }
+
+    fn busy_workers(&self) -> impl Iterator<Item = (WorkerId, Busy)> {
+        self.workers.iter().filter_map(|(id, worker)| match worker.state {
+            WorkerState::Busy(busy) => Some((*id, busy)),
+            WorkerState::Starting
+            | WorkerState::Idle { .. }
+            | WorkerState::Stopping(_)
+            | WorkerState::Retiring => None,
+        })
+    }
+
+    fn makes_way(&self, busy: Busy) -> bool {
+        let session = self.sessions.get(&busy.call.session);
+        let call = session.and_then(|session| session.calls.get(&busy.call));
+        call.is_some_and(|call| call.makes_way && !call.stays.contains(&busy.running))
+    }
+}
