@@ -10,6 +10,6 @@ mod enforcement;
 mod enforcer;
 
 pub use asked::{Bounded, LimitOptions, Limits, OverCeiling};
-pub(crate) use enclosure::{Counters, Enclosure};
+pub(crate) use enclosure::{Counters, Enclosure, Passed, Resource};
 pub use enforcement::{Enforcement, Mechanism};
 pub(crate) use enforcer::Enforcer;

@@ -22,11 +22,15 @@ use crate::identifiers::{Pid, WorkerId};
 const ARROW_ALLOCATOR: &str = "JE_ARROW_MALLOC_CONF";
 const NO_THREAD: &str = "background_thread:false";
 
+/// How long a fork may take. One that takes longer never comes: the zygote is
+/// stopped, or stuck.
+const FORK: Duration = Duration::from_secs(10);
+
 /// A zygote that imports.
 #[derive(Debug)]
 pub(super) struct Launched {
     line: UnixStream,
-    pid: Pid,
+    pub(super) pid: Pid,
     /// `None`: it is dead already, and its line says so.
     pidfd: Option<OwnedFd>,
     within: Duration,
@@ -37,6 +41,7 @@ pub(super) struct Launched {
 pub(super) struct Running {
     line: UnixStream,
     pub(super) pid: Pid,
+    pidfd: Option<OwnedFd>,
     pub(super) hello: ZygoteHello,
 }
 
@@ -84,14 +89,10 @@ impl Launched {
     /// Waits until it has imported everything; kills it when that fails.
     pub(super) fn introduced(self) -> Result<Running, LinkError> {
         match self.hello() {
-            Ok(hello) => Ok(Running { line: self.line, pid: self.pid, hello }),
+            Ok(hello) => Ok(Running { line: self.line, pid: self.pid, pidfd: self.pidfd, hello }),
             Err(error) => {
                 // An import that hangs would not see that its line is closed.
-                if let Some(pidfd) = &self.pidfd
-                    && let Err(error) = pidfd_send_signal(pidfd, Signal::KILL)
-                {
-                    tracing::debug!(%error, pid = %self.pid, "the zygote is gone already");
-                }
+                kill(self.pid, self.pidfd.as_ref());
                 Err(error)
             }
         }
@@ -101,7 +102,7 @@ impl Launched {
         self.line.set_read_timeout(Some(self.within))?;
         let (hello, _) = receive_with_descriptors::<FromZygote>(&self.line)
             .map_err(|error| self.too_late(error))?;
-        self.line.set_read_timeout(None)?;
+        self.line.set_read_timeout(Some(FORK))?;
         match hello {
             FromZygote::Hello(hello) => Ok(hello),
             FromZygote::Spawned { .. } | FromZygote::Refused { .. } => {
@@ -127,7 +128,18 @@ impl Launched {
     }
 }
 
+fn kill(pid: Pid, pidfd: Option<&OwnedFd>) {
+    if let Some(Err(error)) = pidfd.map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL)) {
+        tracing::debug!(%error, %pid, "the zygote is gone already");
+    }
+}
+
 impl Running {
+    /// Ends it at once.
+    pub(super) fn kill(&self) {
+        kill(self.pid, self.pidfd.as_ref());
+    }
+
     /// Has it fork; gives its answer.
     pub(super) fn fork(
         &self,

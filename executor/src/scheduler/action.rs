@@ -69,4 +69,6 @@ pub enum StopReason {
     TimeLimit,
     /// The agent itself ends.
     AgentEnding,
+    /// Memory runs short, and its batch was chosen to make way.
+    Pressure,
 }

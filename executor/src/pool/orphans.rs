@@ -1,0 +1,131 @@
+//! Processes that dead workers left behind: who they are, and their end.
+
+use std::collections::HashMap;
+use std::io;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::identifiers::Pid;
+
+/// A process as `/proc` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) pid: Pid,
+    pub(super) parent: Pid,
+    /// In clock ticks since the machine began: tells it from a later process of
+    /// the same number.
+    started: u64,
+    /// It has ended, and waits for its parent to notice.
+    ended: bool,
+}
+
+/// Every process of the machine.
+///
+/// # Errors
+/// When there is no `/proc`.
+pub(super) fn processes() -> io::Result<Vec<Entry>> {
+    let names =
+        std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| look(Pid(name.parse().ok()?))).collect())
+}
+
+/// One process; `None`: it is gone.
+fn look(pid: Pid) -> Option<Entry> {
+    parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// From `7 (a name) S 1 ...`, where the name can be anything.
+fn parse(pid: Pid, stat: &str) -> Option<Entry> {
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let parent = Pid(fields.next()?.parse().ok()?);
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Entry { pid, parent, started, ended: matches!(state, "Z" | "X") })
+}
+
+/// Those children of `parent` that nobody knows, and all below them, as far as
+/// they still live.
+pub(super) fn strangers(all: &[Entry], parent: Pid, is_known: impl Fn(Pid) -> bool) -> Vec<Entry> {
+    let mut below: HashMap<Pid, Vec<Entry>> = HashMap::new();
+    for entry in all {
+        below.entry(entry.parent).or_default().push(*entry);
+    }
+    let mut found = below.remove(&parent).unwrap_or_default();
+    found.retain(|entry| !is_known(entry.pid));
+    let mut next = 0;
+    while let Some(entry) = found.get(next) {
+        // Removed, so that a table that was read while it changed has no rings.
+        let children = below.remove(&entry.pid).unwrap_or_default();
+        found.extend(children);
+        next += 1;
+    }
+    found.retain(|entry| !entry.ended);
+    found
+}
+
+/// Kills it, unless its number belongs to another process by now.
+pub(super) fn kill(entry: &Entry) {
+    if look(entry.pid).is_none_or(|now| now.started != entry.started) {
+        return;
+    }
+    let pid = i32::try_from(entry.pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(Err(error)) = pid.map(|pid| kill_process(pid, Signal::KILL)) {
+        tracing::debug!(pid = %entry.pid, %error, "an orphan is gone already");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, parent: u32) -> Entry {
+        Entry { pid: Pid(pid), parent: Pid(parent), started: 0, ended: false }
+    }
+
+    fn found(all: &[Entry], known: &[u32]) -> Vec<u32> {
+        strangers(all, Pid(1), |pid| known.contains(&pid.0)).iter().map(|e| e.pid.0).collect()
+    }
+
+    #[test]
+    fn strangers_are_found_with_all_that_is_below_them_and_the_known_are_not() {
+        let all = [(10, 1), (11, 10), (20, 1), (21, 20), (22, 21), (30, 2)];
+        let mut all = all.map(|(pid, parent)| process(pid, parent));
+        assert_eq!(found(&all, &[10]), [20, 21, 22]);
+        assert_eq!(found(&all, &[10, 20]), [0_u32; 0]);
+        all[2].ended = true;
+        assert_eq!(found(&all, &[10]), [21, 22], "what has ended is not killed");
+    }
+
+    #[test]
+    fn a_table_that_changed_while_it_was_read_is_no_endless_loop() {
+        let all = [process(10, 1), process(11, 12), process(12, 11), process(10, 10)];
+        assert_eq!(found(&all, &[]), [10, 10]);
+    }
+
+    #[test]
+    fn a_name_can_be_anything() {
+        let rest = "3 3 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 9";
+        let entry = parse(Pid(7), &format!("7 (a) b) Z 5) S {rest}")).unwrap();
+        assert_eq!((entry.parent, entry.started, entry.ended), (Pid(3), 4711, false));
+        assert!(parse(Pid(7), &format!("7 (x) Z {rest}")).unwrap().ended);
+        assert_eq!(parse(Pid(7), "7 (x) S"), None);
+    }
+
+    #[test]
+    fn this_process_is_among_all_and_under_its_parent() {
+        let me = Pid(std::process::id());
+        let parent = Pid(std::os::unix::process::parent_id());
+        let found = processes().unwrap().into_iter().find(|entry| entry.pid == me).unwrap();
+        assert_eq!((found.parent, found.ended), (parent, false));
+    }
+
+    #[test]
+    fn another_process_of_the_same_number_is_spared() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let entry = look(Pid(child.id())).unwrap();
+        kill(&Entry { started: entry.started + 1, ..entry });
+        assert!(child.try_wait().unwrap().is_none());
+        kill(&entry);
+        assert!(!child.wait().unwrap().success());
+    }
+}
