@@ -170,7 +170,7 @@ impl Keeper {
             let refusal = match zygote.fork(worker, descriptors)? {
                 FromZygote::Spawned { pid, .. } => {
                     let pid = Pid(pid);
-                    return Ok(Ok(Forked { pid, ended: birth.of_worker(pid) }));
+                    return Ok(Ok(Forked { pid, ended: birth.of(pid) }));
                 }
                 FromZygote::Refused { reason, errno, unsafe_to_fork, .. } => {
                     Refusal { reason, errno, unsafe_to_fork }
@@ -244,8 +244,8 @@ impl Keeper {
     fn launch(&self, learned: &[String]) -> std::io::Result<Launched> {
         let warm = [&self.options.warm, learned].concat();
         let birth = self.reaper.birth();
-        let launched = launch(&self.environment, &self.options, &warm)?;
-        birth.of_zygote(launched.pid);
+        let mut launched = launch(&self.environment, &self.options, &warm)?;
+        launched.ended = Some(birth.of(launched.pid));
         Ok(launched)
     }
 

@@ -12,7 +12,10 @@ use clutch_worker_link::{
     send_with_descriptors,
 };
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::oneshot;
 
+use super::exit::ended;
+use super::reaper::Ended;
 use super::{PythonEnvironment, ZygoteOptions};
 use crate::identifiers::{Pid, WorkerId};
 
@@ -26,6 +29,10 @@ const NO_THREAD: &str = "background_thread:false";
 /// stopped, or stuck.
 const FORK: Duration = Duration::from_secs(10);
 
+/// How often one looks whether a zygote has ended whose line has, and when.
+const LOOKS: u32 = 50;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// A zygote that imports.
 #[derive(Debug)]
 pub(super) struct Launched {
@@ -34,6 +41,8 @@ pub(super) struct Launched {
     /// `None`: it is dead already, and its line says so.
     pidfd: Option<OwnedFd>,
     within: Duration,
+    /// Tells its end.
+    pub(super) ended: Option<oneshot::Receiver<Ended>>,
 }
 
 /// A zygote that forks. Ends when this is dropped.
@@ -76,7 +85,7 @@ pub(super) fn launch(
     let pid = Pid(command.spawn()?.id());
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    Ok(Launched { line: ours, pid, pidfd, within: options.start })
+    Ok(Launched { line: ours, pid, pidfd, within: options.start, ended: None })
 }
 
 /// What the operator wants of Arrow's allocator, but for its thread: of an
@@ -87,7 +96,7 @@ fn arrow_allocator(given: Option<String>) -> String {
 
 impl Launched {
     /// Waits until it has imported everything; kills it when that fails.
-    pub(super) fn introduced(self) -> Result<Running, LinkError> {
+    pub(super) fn introduced(mut self) -> Result<Running, LinkError> {
         match self.hello() {
             Ok(hello) => Ok(Running { line: self.line, pid: self.pid, pidfd: self.pidfd, hello }),
             Err(error) => {
@@ -98,7 +107,7 @@ impl Launched {
         }
     }
 
-    fn hello(&self) -> Result<ZygoteHello, LinkError> {
+    fn hello(&mut self) -> Result<ZygoteHello, LinkError> {
         self.line.set_read_timeout(Some(self.within))?;
         let (hello, _) = receive_with_descriptors::<FromZygote>(&self.line)
             .map_err(|error| self.too_late(error))?;
@@ -112,14 +121,17 @@ impl Launched {
     }
 
     /// A read that ran into its deadline says no more than `try again`.
-    fn too_late(&self, error: LinkError) -> LinkError {
+    fn too_late(&mut self, error: LinkError) -> LinkError {
         match error {
             LinkError::Io(ref io) if io.kind() == io::ErrorKind::WouldBlock => {
                 let seconds = self.within.as_secs_f64();
                 let why = format!("it was not ready within `start-seconds` = {seconds}");
                 io::Error::new(io::ErrorKind::TimedOut, why).into()
             }
-            LinkError::Closed => io::Error::other("it ended while it started").into(),
+            LinkError::Closed => {
+                let how = self.end().map_or_else(|| "ended".to_owned(), |end| ended(end.exit));
+                io::Error::other(format!("it {how} while it started")).into()
+            }
             LinkError::Io(_)
             | LinkError::Header(_)
             | LinkError::TooLong { .. }
@@ -131,6 +143,20 @@ impl Launched {
 fn kill(pid: Pid, pidfd: Option<&OwnedFd>) {
     if let Some(Err(error)) = pidfd.map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL)) {
         tracing::debug!(%error, %pid, "the zygote is gone already");
+    }
+}
+
+impl Launched {
+    /// Its end, when that comes soon: its line closes before it is gone.
+    fn end(&mut self) -> Option<Ended> {
+        let ended = self.ended.as_mut()?;
+        for _ in 0..LOOKS {
+            if let Ok(ended) = ended.try_recv() {
+                return Some(ended);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        None
     }
 }
 
@@ -148,7 +174,12 @@ impl Running {
     ) -> Result<FromZygote, LinkError> {
         let message = ToZygote::Spawn { worker: worker.0 };
         send_with_descriptors(&self.line, &message, &descriptors.each_ref().map(AsFd::as_fd))?;
-        let (answer, _) = receive_with_descriptors(&self.line)?;
-        Ok(answer)
+        match receive_with_descriptors(&self.line) {
+            Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                let why = format!("it did not fork within {} s", FORK.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
+            }
+            answer => Ok(answer?.0),
+        }
     }
 }

@@ -61,10 +61,8 @@ pub(crate) struct Reaper {
 struct Children {
     /// This process, once orphans become its children.
     adopter: Option<Pid>,
-    /// Living workers, and who wants to know of their end.
-    workers: HashMap<Pid, oneshot::Sender<Ended>>,
-    /// Living zygotes.
-    zygotes: HashSet<Pid>,
+    /// Living workers and zygotes, and who wants to know of their end.
+    known: HashMap<Pid, oneshot::Sender<Ended>>,
     /// Children from before: somebody made them, and became this agent.
     inherited: HashSet<Pid>,
     /// Who ended and was not known: an orphan, or a worker that died before its
@@ -90,8 +88,8 @@ pub(super) struct Birth<'a> {
 }
 
 impl Birth<'_> {
-    /// It is a worker. The channel tells its end.
-    pub(super) fn of_worker(self, pid: Pid) -> oneshot::Receiver<Ended> {
+    /// It is this one. The channel tells its end.
+    pub(super) fn of(self, pid: Pid) -> oneshot::Receiver<Ended> {
         let (sender, receiver) = oneshot::channel();
         let mut children = self.reaper.children();
         if let Some(at) = children.unknown.iter().rposition(|(ended, _)| *ended == pid) {
@@ -100,14 +98,9 @@ impl Birth<'_> {
                 sender.send(ended).ok();
             }
         } else {
-            children.workers.insert(pid, sender);
+            children.known.insert(pid, sender);
         }
         receiver
-    }
-
-    /// It is a zygote. Its line tells its keeper when it ends.
-    pub(super) fn of_zygote(self, pid: Pid) {
-        self.reaper.children().zygotes.insert(pid);
     }
 }
 
@@ -212,19 +205,17 @@ impl Reaper {
 
 impl Children {
     fn is_known(&self, pid: Pid) -> bool {
-        self.workers.contains_key(&pid)
-            || self.zygotes.contains(&pid)
-            || self.inherited.contains(&pid)
+        self.known.contains_key(&pid) || self.inherited.contains(&pid)
     }
 
     /// Takes note of an end; true when it was not known who that was.
     fn ended(&mut self, pid: Pid, ended: Ended) -> bool {
-        if let Some(awaiting) = self.workers.remove(&pid) {
+        if let Some(awaiting) = self.known.remove(&pid) {
             // Whoever asked may have lost interest.
             awaiting.send(ended).ok();
             return false;
         }
-        if self.zygotes.remove(&pid) || self.inherited.remove(&pid) {
+        if self.inherited.remove(&pid) {
             return false;
         }
         if self.unknown.len() == MAX_UNKNOWN {
@@ -279,18 +270,16 @@ mod tests {
         let reaper = Reaper::default();
         let birth = reaper.birth();
         assert!(reaper.children().ended(Pid(7), ENDED), "nobody knows it yet");
-        assert_eq!(birth.of_worker(Pid(7)).try_recv(), Ok(ENDED));
+        assert_eq!(birth.of(Pid(7)).try_recv(), Ok(ENDED));
         assert!(!reaper.children().is_known(Pid(7)));
     }
 
     #[test]
     fn a_known_end_is_told_and_no_stranger() {
         let reaper = Reaper::default();
-        let mut end = reaper.birth().of_worker(Pid(7));
-        reaper.birth().of_zygote(Pid(8));
+        let mut end = reaper.birth().of(Pid(7));
         assert!(end.try_recv().is_err());
         assert!(!reaper.children().ended(Pid(7), ENDED));
-        assert!(!reaper.children().ended(Pid(8), ENDED));
         assert_eq!(end.try_recv(), Ok(ENDED));
         assert!(reaper.children().ended(Pid(7), ENDED), "the number may come back");
     }
@@ -300,7 +289,7 @@ mod tests {
         let reaper = Reaper::default();
         let birth = reaper.birth();
         assert!(reaper.births.try_write().is_err());
-        birth.of_zygote(Pid(8));
+        drop(birth.of(Pid(8)));
         assert!(reaper.births.try_write().is_ok() && reaper.children().is_known(Pid(8)));
     }
 }

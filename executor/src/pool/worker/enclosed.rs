@@ -24,6 +24,8 @@ pub(super) struct Enclosed {
     pid: Pid,
     /// `None`: nobody looks.
     passed: Option<mpsc::Receiver<Passed>>,
+    /// What came by there and is still to be told.
+    waiting: Option<Passed>,
     /// The counters when they were looked at last.
     seen: Counters,
     /// How many were killed near it when it began; `None`: somebody counts for
@@ -55,7 +57,13 @@ impl Enclosed {
         let counts_alone = limits.memory_bytes.is_some();
         let killings = (!counts_alone).then(|| killings_near(pid)).flatten();
         let seen = Counters::default();
-        Ok(Self { enclosure, pid, passed: Some(passed), seen, killings })
+        Ok(Self { enclosure, pid, passed: Some(passed), waiting: None, seen, killings })
+    }
+
+    /// The same, with another channel for what is passed.
+    #[cfg(test)]
+    pub(super) fn told_by(self, passed: mpsc::Receiver<Passed>) -> Self {
+        Self { passed: Some(passed), ..self }
     }
 
     /// Environment variables that the worker needs.
@@ -70,8 +78,9 @@ impl Enclosed {
 
     /// A batch begins.
     pub(super) fn begin(&mut self, task_cpu: Option<Duration>) {
-        // What an earlier batch passed is not this one's.
-        while self.pending().is_some() {}
+        self.receive();
+        // The CPU time of an earlier batch is not this one's.
+        self.waiting = self.waiting.filter(|passed| passed.resource != Resource::CpuTime);
         self.enclosure.busy(task_cpu);
     }
 
@@ -85,6 +94,9 @@ impl Enclosed {
     /// # Cancel safety
     /// Cancel safe.
     pub(super) async fn passed(&mut self) -> Passed {
+        if let Some(passed) = self.waiting.take() {
+            return passed;
+        }
         if let Some(open) = &mut self.passed {
             if let Some(passed) = open.recv().await {
                 return passed;
@@ -94,8 +106,20 @@ impl Enclosed {
         std::future::pending().await
     }
 
-    fn pending(&mut self) -> Option<Passed> {
-        self.passed.as_mut()?.try_recv().ok()
+    /// A limit that was passed although no batch runs, if there is one.
+    pub(super) fn passed_idle(&mut self) -> Option<Passed> {
+        self.receive();
+        self.waiting.take().filter(|passed| passed.resource != Resource::CpuTime)
+    }
+
+    /// Takes what came by the channel; of several, memory tells most.
+    fn receive(&mut self) {
+        let Some(open) = &mut self.passed else { return };
+        while let Ok(passed) = open.try_recv() {
+            if self.waiting.is_none_or(|waiting| waiting.resource != Resource::Memory) {
+                self.waiting = Some(passed);
+            }
+        }
     }
 
     /// What is to be said of a batch that ended, while the worker lives on.
@@ -123,8 +147,8 @@ impl Enclosed {
     /// What was counted until now; the worker is dead, and not dissolved yet.
     pub(super) fn evidence(&mut self) -> MemoryEvidence {
         let Limits { memory_bytes: limit, soft_memory: soft, .. } = *self.enclosure.limits();
-        let passed = std::iter::from_fn(|| self.pending());
-        let passed = passed.filter(|passed| passed.resource == Resource::Memory).last();
+        self.receive();
+        let passed = self.waiting.filter(|passed| passed.resource == Resource::Memory);
         let now = self.enclosure.counters();
         let oom_kills = now.oom_kills.saturating_sub(self.seen.oom_kills);
         let killings_nearby = self.killings.is_some_and(|before| {

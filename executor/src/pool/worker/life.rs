@@ -106,7 +106,7 @@ impl Life {
                     }
                 }
                 Happening::Answer(Err(error)) => return self.line_ended(&error, start).await,
-                Happening::Order(Some(order @ Order::Run(_))) if self.is_leaving() => {
+                Happening::Order(Some(order @ Order::Run(_))) if self.is_closed() => {
                     self.process.late.push(order);
                 }
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
@@ -327,8 +327,15 @@ impl Life {
         }
     }
 
-    const fn is_leaving(&self) -> bool {
-        matches!(self.state, State::Leaving)
+    /// Whether a batch that comes now is not its to run. One that is idle and
+    /// over a limit must not take another with it.
+    fn is_closed(&mut self) -> bool {
+        if matches!(self.state, State::Idle)
+            && let Some(passed) = self.process.enclosed.passed_idle()
+        {
+            self.kill(Intent::Passed(passed));
+        }
+        self.intent.is_some() || matches!(self.state, State::Leaving)
     }
 
     async fn retire(&mut self) {

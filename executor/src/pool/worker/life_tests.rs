@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::blobs::BatchBlobs;
-use crate::failure::Kind;
+use crate::failure::{Breach, Failure, Kind};
 use crate::identifiers::{Pid, SessionId};
 use crate::limits::{Enforcer, Limits};
 use crate::pool::reaper::{Ended, Exit, Reaper};
@@ -30,6 +30,8 @@ const KILLED: Ended = Ended {
     peak_memory_bytes: 0,
 };
 
+const BREACH: Breach = Breach { limit: 10, peak: 11 };
+
 /// A worker's task, and the worker's side of everything.
 struct Liar {
     child: Child,
@@ -37,6 +39,7 @@ struct Liar {
     progress: Arc<ProgressPage>,
     tell_end: oneshot::Sender<Ended>,
     orders: mpsc::Sender<Order>,
+    pass: mpsc::Sender<Passed>,
     events: mpsc::Receiver<WorkerEvent>,
     remains: tokio::task::JoinHandle<Remains>,
 }
@@ -93,6 +96,8 @@ impl Liar {
         let (stderr, _) = std::io::pipe().unwrap();
         let progress = Arc::new(ProgressPage::new().unwrap().0);
         let (orders, receiver) = mpsc::channel(8);
+        let (pass, passed) = mpsc::channel(8);
+        let enclosed = Enclosed::new(&start, pid, Arc::clone(&progress)).await.unwrap();
         let (tell_end, ended) = oneshot::channel();
         let process = Process {
             pid,
@@ -101,7 +106,7 @@ impl Liar {
             outputs: Outputs::new(stdout.into(), stderr.into(), start.output.clone(), pid).unwrap(),
             pidfd: Some(pidfd_open(raw_pid, PidfdFlags::empty()).unwrap()),
             ended,
-            enclosed: Enclosed::new(&start, pid, Arc::clone(&progress)).await.unwrap(),
+            enclosed: enclosed.told_by(passed),
             progress: Arc::clone(&progress),
             orders: receiver,
             deferred: std::collections::VecDeque::new(),
@@ -112,13 +117,20 @@ impl Liar {
         let life = Life::new(process, store);
         let remains =
             tokio::spawn(async move { life.live(WorkerId(1), &events_sender, &start).await });
-        Self { child, line, progress, tell_end, orders, events, remains }
+        Self { child, line, progress, tell_end, orders, pass, events, remains }
     }
 
+    /// Gives it a batch, and waits until it has it.
     async fn give(&mut self, number: u64, claim: u64) {
         if claim != 0 {
             self.progress.offer(claim);
         }
+        self.order(number, claim).await;
+        let mut some = [0; 4096];
+        assert!(self.line.read(&mut some).await.unwrap() > 0);
+    }
+
+    async fn order(&mut self, number: u64, claim: u64) {
         let assignment = Assignment {
             batch: batch(number),
             tasks: 3,
@@ -133,9 +145,11 @@ impl Liar {
             blobs: Arc::new(BatchBlobs::default()),
         };
         self.orders.send(Order::Run(Box::new(assignment))).await.unwrap();
-        // It has it when there is something to read.
-        let mut some = [0; 4096];
-        assert!(self.line.read(&mut some).await.unwrap() > 0);
+    }
+
+    async fn passes(&mut self, resource: Resource) {
+        let passed = Passed { resource, breach: BREACH };
+        self.pass.send(passed).await.unwrap();
     }
 
     async fn say(&mut self, message: &FromWorker, payload: &[u8]) {
@@ -178,7 +192,7 @@ impl Liar {
     }
 }
 
-fn only_failure(remains: Remains) -> crate::failure::Failure {
+fn only_failure(remains: Remains) -> Failure {
     let [Some(outcome), None] = remains.ended else { panic!("{remains:?}") };
     outcome.result.unwrap_err()
 }
@@ -259,5 +273,43 @@ async fn what_was_left_makes_a_worker_old_for_good() {
     liar.give(2, 0).await;
     liar.done(2, Leftovers::default()).await;
     assert!(liar.outcome().await.1);
+    liar.remains(KILLED).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_passes_a_limit_is_killed_and_says_which() {
+    let limits = [
+        (Resource::Memory, Kind::MemoryLimit),
+        (Resource::Processes, Kind::ProcessLimit),
+        (Resource::Scratch, Kind::ScratchLimit),
+    ];
+    for (resource, kind) in limits {
+        let mut liar = Liar::start().await;
+        liar.give(1, 0).await;
+        liar.passes(resource).await;
+        liar.killed().await;
+        let failure = only_failure(liar.remains(KILLED).await.0);
+        assert_eq!((failure.kind, failure.breach), (kind, Some(BREACH)));
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_to_an_idle_worker_over_a_limit_runs_elsewhere() {
+    let mut liar = Liar::start().await;
+    liar.passes(Resource::Memory).await;
+    liar.order(1, 0).await;
+    liar.killed().await;
+    let (remains, _) = liar.remains(KILLED).await;
+    assert!(matches!(remains.orders[..], [Order::Run(_)]), "{remains:?}");
+    assert!(remains.ended.iter().all(Option::is_none), "{remains:?}");
+}
+
+#[tokio::test]
+async fn news_of_an_earlier_batchs_cpu_time_is_no_news() {
+    let mut liar = Liar::start().await;
+    liar.passes(Resource::CpuTime).await;
+    liar.give(1, 0).await;
+    liar.done(1, Leftovers::default()).await;
+    assert!(liar.outcome().await.0.result.is_ok());
     liar.remains(KILLED).await;
 }

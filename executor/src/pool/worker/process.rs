@@ -38,7 +38,7 @@ pub(super) struct Process {
     /// Orders that came while another one was carried out; no more than the
     /// channel holds.
     pub(super) deferred: VecDeque<Order>,
-    /// Batches that came when it was leaving already: no more than two.
+    /// Batches that came when it was leaving or dying already: no more than two.
     pub(super) late: Vec<Order>,
     /// Says when something of its session was let go of; `None` when the
     /// session is gone.
