@@ -17,7 +17,12 @@ pub(super) struct Entry {
     started: u64,
     /// It has ended, and waits for its parent to notice.
     ended: bool,
+    /// It has ended, or is about to: nothing of its program runs any more.
+    ending: bool,
 }
+
+/// The flag of a process that ends, in the kernel's `PF_` numbers.
+const EXITING: u32 = 4;
 
 /// Every process of the machine.
 ///
@@ -34,13 +39,20 @@ fn look(pid: Pid) -> Option<Entry> {
     parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether a child that nobody has waited for yet is ending by itself.
+pub(super) fn is_ending(child: Pid) -> bool {
+    look(child).is_none_or(|entry| entry.ending)
+}
+
 /// From `7 (a name) S 1 ...`, where the name can be anything.
 fn parse(pid: Pid, stat: &str) -> Option<Entry> {
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = fields.next()?;
     let parent = Pid(fields.next()?.parse().ok()?);
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Entry { pid, parent, started, ended: matches!(state, "Z" | "X") })
+    let flags: u32 = fields.nth(4)?.parse().ok()?;
+    let started = fields.nth(12)?.parse().ok()?;
+    let ended = matches!(state, "Z" | "X");
+    Some(Entry { pid, parent, started, ended, ending: ended || flags & EXITING != 0 })
 }
 
 /// Those children of `parent` that nobody knows, and all below them, as far as
@@ -79,7 +91,7 @@ mod tests {
     use super::*;
 
     fn process(pid: u32, parent: u32) -> Entry {
-        Entry { pid: Pid(pid), parent: Pid(parent), started: 0, ended: false }
+        Entry { pid: Pid(pid), parent: Pid(parent), started: 0, ended: false, ending: false }
     }
 
     fn found(all: &[Entry], known: &[u32]) -> Vec<u32> {
@@ -107,7 +119,10 @@ mod tests {
         let rest = "3 3 3 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 9";
         let entry = parse(Pid(7), &format!("7 (a) b) Z 5) S {rest}")).unwrap();
         assert_eq!((entry.parent, entry.started, entry.ended), (Pid(3), 4711, false));
+        assert!(!entry.ending);
         assert!(parse(Pid(7), &format!("7 (x) Z {rest}")).unwrap().ended);
+        let exiting = parse(Pid(7), &format!("7 (x) R {}", rest.replace("4194560", "4194564")));
+        assert!(exiting.is_some_and(|entry| entry.ending && !entry.ended));
         assert_eq!(parse(Pid(7), "7 (x) S"), None);
     }
 
@@ -123,9 +138,11 @@ mod tests {
     fn another_process_of_the_same_number_is_spared() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let entry = look(Pid(child.id())).unwrap();
+        assert!(!is_ending(entry.pid));
         kill(&Entry { started: entry.started + 1, ..entry });
         assert!(child.try_wait().unwrap().is_none());
         kill(&entry);
         assert!(!child.wait().unwrap().success());
+        assert!(is_ending(entry.pid));
     }
 }

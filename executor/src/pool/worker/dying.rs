@@ -10,6 +10,7 @@ use super::message::{BatchOutcome, Remains, Usage, WorkerStart};
 use super::outcome::Running;
 use crate::clock::Monotonic;
 use crate::pool::death::{Death, Intent, MemoryEvidence, explain};
+use crate::pool::orphans::is_ending;
 use crate::pool::reaper::Ended;
 
 /// How long a worker whose line broke may take to be seen dead, and how long
@@ -31,8 +32,11 @@ impl Life {
         let ended = if let Ok(ended) = timeout(patience, self.process.end()).await {
             ended
         } else {
-            tracing::debug!(pid = %self.process.pid, %error, "worker lost its line");
-            self.kill(Intent::LinkLost);
+            // On a busy machine a death takes its time, and is no intent of ours.
+            if !is_ending(self.process.pid) {
+                tracing::debug!(pid = %self.process.pid, %error, "worker lost its line");
+                self.kill(Intent::LinkLost);
+            }
             self.process.end().await
         };
         let end = self.bury(ended, start).await;
