@@ -13,8 +13,11 @@ use crate::pool::death::{Death, Intent, MemoryEvidence, explain};
 use crate::pool::orphans::is_ending;
 use crate::pool::reaper::Ended;
 
-/// How long a worker whose line broke may take to be seen dead, and how long
-/// the last answer of a dead one may take to come out of the socket.
+/// How long a worker whose line broke may take to end, unless that has begun.
+const BROKEN: Duration = Duration::from_millis(200);
+
+/// How long a worker whose line broke while it was set up may take to end, and
+/// how long the last answer of a dead one may take to come out of the socket.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
 /// A worker's end and what is known of it.
@@ -28,7 +31,7 @@ struct End {
 impl Life {
     /// The line broke: the worker is dead, or soon will be.
     pub(super) async fn line_ended(mut self, error: &LinkError, start: &WorkerStart) -> Remains {
-        let patience = if matches!(self.state, State::Leaving) { LEAVE } else { SETTLE };
+        let patience = if matches!(self.state, State::Leaving) { LEAVE } else { BROKEN };
         let ended = if let Ok(ended) = timeout(patience, self.process.end()).await {
             ended
         } else {
