@@ -177,10 +177,14 @@ impl Death {
                 let peak = self.memory.counters.peak_memory_bytes.unwrap_or_default();
                 let breach = larger(breach, peak);
                 let (limit, peak) = (bytes(breach.limit), bytes(breach.peak));
-                let message = format!(
-                    "worker {pid} and what it started used {peak} of memory, more than the limit \
-                     of {limit}, {doing}"
-                );
+                let message = if breach.peak < breach.limit {
+                    format!("worker {pid} stood still near its memory limit of {limit} {doing}")
+                } else {
+                    format!(
+                        "worker {pid} and what it started used {peak} of memory, more than the \
+                         limit of {limit}, {doing}"
+                    )
+                };
                 return (Kind::MemoryLimit, message, Some(breach));
             }
             Resource::CpuTime => {

@@ -150,6 +150,11 @@ fn a_limit_is_named_with_what_was_seen() {
          while it ran task 2 of 5"
     );
     assert_eq!(breach, Some(Breach { limit: LIMIT, peak: LIMIT * 2 }));
+    let (message, _) = told(passed(Resource::Memory, LIMIT - 1));
+    assert_eq!(
+        message,
+        "worker 7 stood still near its memory limit of 512.0 MiB while it ran task 2 of 5"
+    );
     let (message, _) = told(passed(Resource::CpuTime, LIMIT * 2));
     assert_eq!(message, "task 2 used 1.07 s of CPU time, more than its limit of 0.536870912 s");
     let killed = explain(Death { memory: counted(1, true), ..death(KILLED, None) });

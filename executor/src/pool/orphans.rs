@@ -8,7 +8,7 @@ use rustix::process::{Signal, kill_process};
 use crate::identifiers::Pid;
 
 /// A process as `/proc` shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Entry {
     pub(super) pid: Pid,
     pub(super) parent: Pid,
@@ -75,6 +75,16 @@ pub(super) fn strangers(all: &[Entry], parent: Pid, is_known: impl Fn(Pid) -> bo
     found
 }
 
+/// Whether this is a resource tracker of Python's or loky's. It removes what its
+/// process left behind, and then ends by itself.
+pub(super) fn is_resource_tracker(orphan: &Entry) -> bool {
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", orphan.pid)).unwrap_or_default();
+    let arguments = String::from_utf8_lossy(&arguments);
+    arguments.split('\0').any(|argument| {
+        argument.starts_with("from ") && argument.contains(".resource_tracker import main")
+    })
+}
+
 /// Kills it, unless its number belongs to another process by now.
 pub(super) fn kill(entry: &Entry) {
     if look(entry.pid).is_none_or(|now| now.started != entry.started) {
@@ -88,6 +98,9 @@ pub(super) fn kill(entry: &Entry) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     fn process(pid: u32, parent: u32) -> Entry {
@@ -135,8 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn resource_trackers_are_told_from_others() {
+        for (script, tracks) in [
+            ("from multiprocessing.resource_tracker import main;main(5)", true),
+            ("from joblib.externals.loky.backend.resource_tracker import main; main(4)", true),
+            ("import resource_tracker", false),
+        ] {
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo here; read x; :", script]);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            // A process has its arguments only when it runs.
+            let mut here = [0; 5];
+            child.stdout.as_mut().unwrap().read_exact(&mut here).unwrap();
+            assert_eq!(is_resource_tracker(&look(Pid(child.id())).unwrap()), tracks, "{script}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    #[test]
     fn another_process_of_the_same_number_is_spared() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let entry = look(Pid(child.id())).unwrap();
         assert!(!is_ending(entry.pid));
         kill(&Entry { started: entry.started + 1, ..entry });

@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use super::orphans;
 use crate::identifiers::Pid;
 
-/// How long orphans are waited for. A process that the kernel cannot end is
-/// nobody's to wait for.
+/// How long orphans are waited for, and how long resource trackers may take to
+/// clear up. A process that the kernel cannot end is nobody's to wait for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Between two looks whether all orphans have ended.
@@ -65,6 +65,8 @@ struct Children {
     known: HashMap<Pid, oneshot::Sender<Ended>>,
     /// Children from before: somebody made them, and became this agent.
     inherited: HashSet<Pid>,
+    /// Resource trackers of dead workers, and when they were seen first.
+    trackers: HashMap<Pid, Instant>,
     /// Who ended and was not known: an orphan, or a worker that died before its
     /// zygote's answer was read. Bounded; the oldest fall out.
     unknown: VecDeque<(Pid, Ended)>,
@@ -140,7 +142,7 @@ impl Reaper {
     }
 
     /// Kills what dead workers left behind, and waits until it is gone, one
-    /// second at most.
+    /// second at most. Resource trackers have that second to end by themselves.
     pub(crate) async fn sweep(&self) {
         let mine = self.sweeps.asked.fetch_add(1, Ordering::AcqRel) + 1;
         let mut done = self.sweeps.done.lock().await;
@@ -150,25 +152,41 @@ impl Reaper {
         let all = self.sweeps.asked.load(Ordering::Acquire);
         let reaper = self.clone();
         // It reads all of `/proc`.
-        if let Err(error) = tokio::task::spawn_blocking(move || reaper.sweep_now()).await {
-            tracing::error!(%error, "nobody looks for orphans");
+        match tokio::task::spawn_blocking(move || reaper.sweep_now()).await {
+            Ok(false) => {}
+            Ok(true) => self.sweep_later(),
+            Err(error) => tracing::error!(%error, "nobody looks for orphans"),
         }
         *done = all;
     }
 
-    fn sweep_now(&self) {
+    fn sweep_later(&self) {
+        let reaper = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            Box::pin(reaper.sweep()).await;
+        });
+    }
+
+    /// Kills orphans until there are none; true when trackers are left.
+    fn sweep_now(&self) -> bool {
         let begin = Instant::now();
-        while self.kill_orphans() > 0 {
+        loop {
+            let (killed, trackers) = self.kill_orphans(Instant::now());
+            if killed == 0 {
+                return trackers;
+            }
             if begin.elapsed() > PATIENCE {
-                tracing::warn!("there are orphans that do not end");
-                return;
+                tracing::warn!(killed, "there are orphans that do not end");
+                return trackers;
             }
             std::thread::sleep(LOOK_AGAIN);
         }
     }
 
-    /// Kills all orphans there are; gives how many.
-    fn kill_orphans(&self) -> usize {
+    /// Kills all orphans there are; gives how many, and whether trackers were
+    /// spared.
+    fn kill_orphans(&self, now: Instant) -> (usize, bool) {
         // Nobody is born meanwhile, so a child that is not known is an orphan.
         let _quiet = self.births.write().unwrap_or_else(PoisonError::into_inner);
         let all = orphans::processes().unwrap_or_else(|error| {
@@ -178,13 +196,22 @@ impl Reaper {
         // Nobody is collected from here on, so no child's number changes hands.
         let mut children = self.children();
         children.unknown.clear();
-        let Some(adopter) = children.adopter else { return 0 };
-        let orphans = orphans::strangers(&all, adopter, |pid| children.is_known(pid));
+        let Some(adopter) = children.adopter else { return (0, false) };
+        let mut orphans = orphans::strangers(&all, adopter, |pid| children.is_known(pid));
+        let trackers: HashMap<_, _> = orphans
+            .extract_if(.., |orphan| orphans::is_resource_tracker(orphan))
+            .map(|tracker| (tracker, *children.trackers.get(&tracker.pid).unwrap_or(&now)))
+            .collect();
+        let patient = |since: Instant| now.duration_since(since) < PATIENCE;
+        let tired = trackers.iter().filter(|(_, since)| !patient(**since));
+        orphans.extend(tired.map(|(tracker, _)| *tracker));
+        let spared = trackers.values().any(|since| patient(*since));
+        children.trackers = trackers.into_iter().map(|(entry, since)| (entry.pid, since)).collect();
         for orphan in &orphans {
             tracing::debug!(pid = %orphan.pid, "an orphan is killed");
             orphans::kill(orphan);
         }
-        orphans.len()
+        (orphans.len(), spared)
     }
 
     /// Collects who has ended; true when somebody was not known.

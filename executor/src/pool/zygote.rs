@@ -100,6 +100,15 @@ impl Zygote {
         Ok(Self { requests, imports, state })
     }
 
+    /// One without a keeper.
+    #[cfg(test)]
+    pub(super) fn unkept() -> Self {
+        let (_, state) = watch::channel(ZygoteState::Starting);
+        let (requests, imports) =
+            (crossbeam_channel::bounded(0).0, crossbeam_channel::bounded(0).0);
+        Self { requests, imports, state }
+    }
+
     /// What is known of it now.
     pub(crate) fn state(&self) -> ZygoteState {
         self.state.borrow().clone()

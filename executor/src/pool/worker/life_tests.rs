@@ -20,7 +20,7 @@ use crate::pool::worker::enclosed::Enclosed;
 use crate::pool::worker::message::WorkerSetup;
 use crate::pool::worker::output::Outputs;
 use crate::pool::worker::reader::Reader;
-use crate::pool::{ProgressPage, PythonEnvironment, Zygote, ZygoteOptions};
+use crate::pool::{ProgressPage, Zygote};
 use crate::settings::{RawSettings, Settings};
 
 const KILLED: Ended = Ended {
@@ -52,28 +52,11 @@ impl Liar {
     async fn start() -> Self {
         let raw = RawSettings { python: vec!["/bin/sh".into()], ..RawSettings::default() };
         let settings = Settings::resolve(raw).unwrap();
-        let reaper = Reaper::default();
-        let nothing = std::path::PathBuf::from("/nonexistent");
-        let environment = PythonEnvironment {
-            executable: nothing.clone(),
-            python_version: String::new(),
-            implementation: String::new(),
-            libpython: nothing.clone(),
-        };
-        let options = ZygoteOptions {
-            binary: nothing.clone(),
-            interpreter_library: nothing,
-            warm: Vec::new(),
-            learn: false,
-            start: Duration::from_secs(1),
-            max_batch_bytes: 1,
-            max_waiting: 1,
-        };
         let (events_sender, events) = mpsc::channel(9);
         let store = Store::new(settings.blobs);
         let start = WorkerStart {
             id: WorkerId(1),
-            zygote: Zygote::start(environment, options, reaper.clone()).unwrap(),
+            zygote: Zygote::unkept(),
             setup: WorkerSetup {
                 variables: Vec::new(),
                 threads: 1,
@@ -81,7 +64,7 @@ impl Liar {
                 limits: Limits::default(),
             },
             options: PoolOptions { max_batch_bytes: 9, ..settings.pool },
-            reaper,
+            reaper: Reaper::default(),
             events: events_sender.clone(),
             store: store.clone(),
             releases: tokio::sync::watch::channel(()).1,
