@@ -176,7 +176,8 @@ impl Death {
             Resource::Memory => {
                 let peak = self.memory.counters.peak_memory_bytes.unwrap_or_default();
                 let breach = larger(breach, peak);
-                let (limit, peak) = (bytes(breach.limit), bytes(breach.peak));
+                let [peak, limit] =
+                    [breach.peak, breach.limit].map(|count| bytes(count, breach.limit));
                 let message = if breach.peak < breach.limit {
                     format!("worker {pid} stood still near its memory limit of {limit} {doing}")
                 } else {
@@ -204,7 +205,7 @@ impl Death {
                 ),
             ),
             Resource::Scratch => {
-                let (limit, peak) = (bytes(limit), bytes(peak));
+                let [peak, limit] = [peak, limit].map(|count| bytes(count, limit));
                 let message = format!(
                     "the scratch directory of worker {pid} had {peak}, more than the limit of \
                      {limit}, {doing}"
@@ -223,13 +224,13 @@ pub(super) fn explain(death: Death) -> Failure {
     let (kind, message, breach) = match death.cause() {
         Cause::Intent(intent) => death.by_intent(intent),
         Cause::OwnLimit(breach) => {
-            let limit = bytes(breach.limit);
+            let limit = bytes(breach.limit, breach.limit);
             let message =
                 format!("the kernel killed worker {pid} at its memory limit of {limit} {doing}");
             (Kind::MemoryLimit, message, Some(breach))
         }
         Cause::SoftLimit(breach) => {
-            let limit = bytes(breach.limit);
+            let limit = bytes(breach.limit, breach.limit);
             let message = format!("worker {pid} {ended} near its memory limit of {limit} {doing}");
             (Kind::MemoryLimit, message, Some(breach))
         }
@@ -280,7 +281,7 @@ pub(super) fn explain_start(pid: Pid, exit: Exit, memory: MemoryEvidence) -> Fai
     let peak = counters.peak_memory_bytes.unwrap_or(limit);
     let why = format!(
         "the kernel killed worker {pid} at its memory limit of {} while it was set up",
-        bytes(limit)
+        bytes(limit, limit)
     );
     let breach = Some(Breach { limit, peak });
     Failure { breach, signal: Some(libc::SIGKILL), ..Failure::new(Kind::MemoryLimit, why) }
@@ -294,14 +295,22 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// For people, for example `512.0 MiB`.
+/// For people, for example `512.0 MiB`; in powers of ten where a limit was
+/// written so.
 #[expect(clippy::cast_precision_loss, reason = "one digit after the point is told")]
-fn bytes(count: u64) -> String {
-    match count {
-        0..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", count as f64 / 1_048_576.0),
-        _ => format!("{:.1} GiB", count as f64 / 1_073_741_824.0),
-    }
+fn bytes(count: u64, limit: u64) -> String {
+    let (base, units) = if limit.is_multiple_of(1_000_000) {
+        (1000.0, ["kB", "MB", "GB"])
+    } else {
+        (1024.0, ["KiB", "MiB", "GiB"])
+    };
+    let thousands = count as f64 / base;
+    let (number, unit) = match thousands {
+        ..1000.0 => (thousands, units[0]),
+        ..1_000_000.0 => (thousands / base, units[1]),
+        _ => (thousands / base / base, units[2]),
+    };
+    format!("{number:.1} {unit}")
 }
 
 #[cfg(test)]

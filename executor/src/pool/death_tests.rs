@@ -172,3 +172,11 @@ fn a_worker_that_is_killed_while_it_is_set_up_did_not_start_or_passed_its_limit(
     assert_eq!(start(KILLED, MemoryEvidence::default()), Kind::WorkerStartFailed);
     assert_eq!(start(Exit::Code(1), counted(1, true)), Kind::WorkerStartFailed);
 }
+
+#[test]
+fn bytes_are_told_in_the_unit_of_the_limit() {
+    let told = [(1 << 20, 1), (1 << 30, 3 << 30), (256_000_000, 256_000_000), (5, 1_000_000)]
+        .map(|(count, limit)| bytes(count, limit));
+    assert_eq!(told, ["1.0 MiB", "1.0 GiB", "256.0 MB", "0.0 kB"]);
+    assert_eq!(bytes(2_500_000_000, 2_000_000_000), "2.5 GB");
+}
