@@ -156,7 +156,10 @@ impl Death {
                 Kind::MemoryPressure,
                 format!("memory ran short; worker {pid} was killed to make room {doing}"),
             ),
-            Intent::Passed(passed) => return self.by_limit(passed),
+            Intent::Passed(passed) => {
+                let peak = self.memory.counters.peak_memory_bytes;
+                return by_limit(passed, peak, pid, &doing, &self.task());
+            }
             Intent::LinkLost => (
                 Kind::WorkerCrashed,
                 format!("worker {pid} closed or damaged its line to the agent {doing}"),
@@ -166,54 +169,6 @@ impl Death {
             }
         };
         (kind, message, None)
-    }
-
-    fn by_limit(&self, passed: Passed) -> (Kind, String, Option<Breach>) {
-        let (pid, doing) = (self.pid, self.doing());
-        let Passed { resource, breach } = passed;
-        let Breach { limit, peak } = breach;
-        let (kind, message) = match resource {
-            Resource::Memory => {
-                let peak = self.memory.counters.peak_memory_bytes.unwrap_or_default();
-                let breach = larger(breach, peak);
-                let [peak, limit] =
-                    [breach.peak, breach.limit].map(|count| bytes(count, breach.limit));
-                let message = if breach.peak < breach.limit {
-                    format!("worker {pid} stood still near its memory limit of {limit} {doing}")
-                } else {
-                    format!(
-                        "worker {pid} and what it started used {peak} of memory, more than the \
-                         limit of {limit}, {doing}"
-                    )
-                };
-                return (Kind::MemoryLimit, message, Some(breach));
-            }
-            Resource::CpuTime => {
-                let [limit, peak] =
-                    [limit, peak].map(|time| Duration::from_nanos(time).as_secs_f64());
-                let task = self.task();
-                let message = format!(
-                    "{task} used {peak:.2} s of CPU time, more than its limit of {limit} s"
-                );
-                (Kind::CpuTimeLimit, message)
-            }
-            Resource::Processes => (
-                Kind::ProcessLimit,
-                format!(
-                    "worker {pid} had {peak} processes and threads, more than the limit of \
-                     {limit}, {doing}"
-                ),
-            ),
-            Resource::Scratch => {
-                let [peak, limit] = [peak, limit].map(|count| bytes(count, limit));
-                let message = format!(
-                    "the scratch directory of worker {pid} had {peak}, more than the limit of \
-                     {limit}, {doing}"
-                );
-                (Kind::ScratchLimit, message)
-            }
-        };
-        (kind, message, Some(breach))
     }
 }
 
@@ -285,6 +240,62 @@ pub(super) fn explain_start(pid: Pid, exit: Exit, memory: MemoryEvidence) -> Fai
     );
     let breach = Some(Breach { limit, peak });
     Failure { breach, signal: Some(libc::SIGKILL), ..Failure::new(Kind::MemoryLimit, why) }
+}
+
+/// What to say of a worker that passed a limit.
+fn by_limit(
+    passed: Passed,
+    peak_memory_bytes: Option<u64>,
+    pid: Pid,
+    doing: &str,
+    task: &str,
+) -> (Kind, String, Option<Breach>) {
+    let Passed { resource, breach } = passed;
+    let Breach { limit, peak } = breach;
+    let told = |breach: Breach| [breach.peak, breach.limit].map(|count| bytes(count, limit));
+    let (kind, message) = match resource {
+        Resource::Memory => {
+            let breach = larger(breach, peak_memory_bytes.unwrap_or_default());
+            let [peak, limit] = told(breach);
+            let message = if breach.peak < breach.limit {
+                format!("worker {pid} stood still near its memory limit of {limit} {doing}")
+            } else {
+                format!(
+                    "worker {pid} and what it started used {peak} of memory, more than the limit \
+                     of {limit}, {doing}"
+                )
+            };
+            return (Kind::MemoryLimit, message, Some(breach));
+        }
+        Resource::CpuTime => {
+            let [limit, peak] = [limit, peak].map(|time| Duration::from_nanos(time).as_secs_f64());
+            let message =
+                format!("{task} used {peak:.2} s of CPU time, more than its limit of {limit} s");
+            (Kind::CpuTimeLimit, message)
+        }
+        Resource::Processes => {
+            let message = format!(
+                "worker {pid} had {peak} processes and threads, more than the limit of {limit}, \
+                 {doing}"
+            );
+            (Kind::ProcessLimit, message)
+        }
+        Resource::Scratch => {
+            let [peak, limit] = told(breach);
+            let message = format!(
+                "the scratch directory of worker {pid} had {peak}, more than the limit of \
+                 {limit}, {doing}"
+            );
+            (Kind::ScratchLimit, message)
+        }
+    };
+    (kind, message, Some(breach))
+}
+
+/// Names the limit that a worker passed before it had a batch.
+pub(super) fn explain_start_limit(pid: Pid, passed: Passed) -> Failure {
+    let (kind, message, breach) = by_limit(passed, None, pid, "while it was set up", "its setup");
+    Failure { breach, ..Failure::new(kind, message) }
 }
 
 fn larger(breach: Breach, peak: u64) -> Breach {

@@ -171,6 +171,13 @@ fn a_worker_that_is_killed_while_it_is_set_up_did_not_start_or_passed_its_limit(
     assert_eq!(start(KILLED, counted(1, false)), Kind::WorkerStartFailed);
     assert_eq!(start(KILLED, MemoryEvidence::default()), Kind::WorkerStartFailed);
     assert_eq!(start(Exit::Code(1), counted(1, true)), Kind::WorkerStartFailed);
+    let breach = Breach { limit: 64, peak: 65 };
+    let failure = explain_start_limit(Pid(7), Passed { resource: Resource::Processes, breach });
+    assert_eq!((failure.kind, failure.breach), (Kind::ProcessLimit, Some(breach)));
+    assert_eq!(
+        failure.message,
+        "worker 7 had 65 processes and threads, more than the limit of 64, while it was set up"
+    );
 }
 
 #[test]

@@ -20,9 +20,8 @@ use super::outcome;
 use super::output::Outputs;
 use super::process::{Happening, Process, signal};
 use super::reader::Reader;
-use crate::failure::{Breach, Failure, Kind};
-use crate::limits::{Passed, Resource};
-use crate::pool::death::explain_start;
+use crate::failure::{Failure, Kind};
+use crate::pool::death::{explain_start, explain_start_limit};
 use crate::pool::progress::ProgressPage;
 use crate::pool::reaper::Ended;
 use crate::pool::zygote::Forked;
@@ -53,8 +52,11 @@ pub(crate) fn start_worker(start: WorkerStart) -> WorkerHandle {
 
 async fn started(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Process, Failure> {
     let mut process = fork(start, orders).await?;
+    // The initializer is its session's, too, and is held to the same.
+    process.enclosed.begin(None);
     match set_up(&mut process, start.setup.clone()).await {
         None => {
+            process.enclosed.rest();
             process.enclosed.soften();
             Ok(process)
         }
@@ -157,21 +159,7 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
                 };
                 return Some(died(process, ended));
             }
-            Happening::Passed(Passed { resource: Resource::Memory, breach }) => {
-                let Breach { limit, peak } = breach;
-                let why = format!(
-                    "worker {pid} used {peak} bytes of memory while it was set up, more than the \
-                     limit of {limit}"
-                );
-                let breach = Some(breach);
-                return Some(Failure { breach, ..Failure::new(Kind::MemoryLimit, why) });
-            }
-            Happening::Passed(Passed { resource, breach }) => {
-                let why = format!(
-                    "worker {pid} passed a limit while it was set up: {resource:?}, {breach:?}"
-                );
-                return failed(Kind::WorkerStartFailed, why);
-            }
+            Happening::Passed(passed) => return Some(explain_start_limit(pid, passed)),
             Happening::Order(Some(Order::Run(_) | Order::Withdrawn(_) | Order::Retire))
             | Happening::TimeToLook
             | Happening::Released => {}
