@@ -142,7 +142,7 @@ def test_what_a_killed_worker_had_not_begun_runs_in_another(tmp_path):
         )
         pid = sleeper(tmp_path)
         processes.kill(pid)
-        assert driver.failure(sleeps) == "WORKER_CRASHED"
+        assert driver.failure(sleeps) == "WORKER_KILLED"
         assert driver.value(short) not in ([pid], [])
 
 

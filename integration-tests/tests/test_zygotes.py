@@ -93,7 +93,7 @@ def test_a_zygote_that_did_not_start_is_tried_again(tmp_path):
     warm = ("cloudpickle", "joblib", "breaks_while_asked")
     with Agent(warm=warm, environment=environment) as agent:
         for _ in range(2):
-            with pytest.raises(exceptions.WorkerStartError, match="ended while it started") as seen:
+            with pytest.raises(exceptions.WorkerStartError, match="exited with code 9") as seen:
                 Session(agent.address, None, dict)
             assert seen.value.fault == "AGENT"
         broken.unlink()

@@ -48,8 +48,8 @@ pub(crate) fn serve(py: Python<'_>) -> PyResult<()> {
         let answer = match try_fork(py, &descriptors) {
             Ok(Forked::Worker { intermediate }) => break (descriptors, intermediate),
             Ok(Forked::Zygote { pid }) => FromZygote::Spawned { worker, pid },
-            Err(Refusal { reason, unsafe_to_fork }) => {
-                FromZygote::Refused { worker, reason, unsafe_to_fork }
+            Err(Refusal { reason, errno, unsafe_to_fork }) => {
+                FromZygote::Refused { worker, reason, errno, unsafe_to_fork }
             }
         };
         say(&control, &answer)?;
@@ -62,11 +62,12 @@ pub(crate) fn serve(py: Python<'_>) -> PyResult<()> {
 /// Why no worker was forked.
 struct Refusal {
     reason: String,
+    errno: Option<i32>,
     unsafe_to_fork: bool,
 }
 
 fn try_fork(py: Python<'_>, descriptors: &[OwnedFd]) -> Result<Forked, Refusal> {
-    let passing = |reason| Refusal { reason, unsafe_to_fork: false };
+    let passing = |reason| Refusal { reason, errno: None, unsafe_to_fork: false };
     if descriptors.len() != SEAT_DESCRIPTORS {
         let got = descriptors.len();
         return Err(passing(format!("expected {SEAT_DESCRIPTORS} descriptors, got {got}")));
@@ -75,9 +76,12 @@ fn try_fork(py: Python<'_>, descriptors: &[OwnedFd]) -> Result<Forked, Refusal> 
     let threads = threads::count().map_err(|error| passing(format!("no thread count: {error}")))?;
     if threads > 1 {
         let reason = format!("the zygote has {threads} threads, started by an imported module");
-        return Err(Refusal { reason, unsafe_to_fork: true });
+        return Err(Refusal { reason, errno: None, unsafe_to_fork: true });
     }
-    fork_worker(py).map_err(|error| passing(format!("cannot fork: {error}")))
+    fork_worker(py).map_err(|error| {
+        let errno = error.raw_os_error();
+        Refusal { errno, ..passing(format!("cannot fork: {error}")) }
+    })
 }
 
 fn control_line(options: &Options) -> PyResult<UnixStream> {

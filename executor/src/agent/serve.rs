@@ -31,7 +31,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
     let zygotes = built
         .environments
         .iter()
-        .map(|environment| Zygote::start(environment.clone(), built.zygote.clone()))
+        .map(|environment| Zygote::start(environment.clone(), built.zygote.clone(), reaper.clone()))
         .collect::<io::Result<Vec<_>>>()?;
     let blobs = Store::new(built.settings.blobs.clone());
     let dispatch = Dispatcher::start(DispatchOptions {

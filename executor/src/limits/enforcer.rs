@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Shortage};
+use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Passed, Shortage};
 use crate::identifiers::{Pid, WorkerId};
+use crate::pool::ProgressPage;
 
 /// Encloses workers.
 #[derive(Debug, Clone)]
@@ -42,16 +43,20 @@ impl Enforcer {
     }
 
     /// Encloses a worker that has not run anything of its session yet. Blocks
-    /// for milliseconds at most.
+    /// for milliseconds at most; without limits it costs nothing. What is passed
+    /// later comes by the channel, which may close at any time.
     ///
     /// # Errors
     /// When a limit cannot be put in force, which was possible at the start.
+    #[expect(clippy::unnecessary_wraps, reason = "nothing is put in force yet")]
     pub(crate) fn enclose(
         &self,
         worker: WorkerId,
         pid: Pid,
         limits: Limits,
-    ) -> io::Result<Enclosure> {
-        Enclosure::new(worker, pid, limits)
+        _progress: Arc<ProgressPage>,
+    ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
+        tracing::trace!(%worker, %pid, ?limits, "nothing to enclose yet");
+        Ok((Arc::new(Enclosure::new(pid, limits)), mpsc::channel(1).1))
     }
 }

@@ -11,7 +11,7 @@ mod enforcer;
 mod pressure;
 
 pub use asked::{Bounded, LimitOptions, Limits, OverCeiling};
-pub(crate) use enclosure::{Counters, Enclosure};
+pub(crate) use enclosure::{Counters, Enclosure, Passed, Resource};
 pub use enforcement::{Enforcement, Mechanism};
 pub(crate) use enforcer::Enforcer;
 pub(crate) use pressure::Shortage;

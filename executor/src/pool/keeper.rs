@@ -3,7 +3,7 @@
 //! when it dies, and by one that knows more when there is something to learn.
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clutch_worker_link::{FromZygote, LinkError};
 use crossbeam_channel::{Receiver, at, bounded, never, select};
@@ -11,7 +11,9 @@ use tokio::sync::watch;
 
 use super::launch::{Launched, Running, launch};
 use super::learning::{Learning, Lesson};
-use super::zygote::Request;
+use super::reaper::Reaper;
+use super::restarts::Restarts;
+use super::zygote::{Forked, Request};
 use super::{PythonEnvironment, ZygoteOptions, ZygoteState};
 use crate::error_chain::chain;
 use crate::failure::{Failure, Kind};
@@ -23,9 +25,29 @@ pub(super) struct Keeper {
     environment: PythonEnvironment,
     options: ZygoteOptions,
     state: watch::Sender<ZygoteState>,
+    reaper: Reaper,
     zygote: Option<Running>,
+    restarts: Restarts,
     learning: Learning,
     successor: Successor,
+}
+
+/// How long the zygote waits before it forks again when the machine is short of
+/// something.
+const PAUSES: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(160)];
+
+/// Why there is no worker.
+struct Refusal {
+    reason: String,
+    errno: Option<i32>,
+    unsafe_to_fork: bool,
+}
+
+impl Refusal {
+    fn may_pass(&self) -> bool {
+        matches!(self.errno, Some(libc::EAGAIN | libc::ENOMEM))
+    }
 }
 
 /// The zygote that knows more.
@@ -47,12 +69,15 @@ impl Keeper {
         environment: PythonEnvironment,
         options: ZygoteOptions,
         state: watch::Sender<ZygoteState>,
+        reaper: Reaper,
     ) -> Self {
         Self {
             environment,
             options,
             state,
+            reaper,
             zygote: None,
+            restarts: Restarts::default(),
             learning: Learning::new(Instant::now()),
             successor: Successor::None,
         }
@@ -101,24 +126,23 @@ impl Keeper {
         }
     }
 
-    fn fork(&mut self, worker: WorkerId, descriptors: &[OwnedFd; 4]) -> Result<Pid, Failure> {
+    fn fork(&mut self, worker: WorkerId, descriptors: &[OwnedFd; 4]) -> Result<Forked, Failure> {
         // A zygote that died, or may not fork, is replaced once for a request.
         for _ in 0..2 {
             if self.zygote.is_none() {
                 self.revive();
             }
             let Some(zygote) = self.zygote.as_ref() else { break };
-            match zygote.fork(worker, descriptors) {
-                Ok(FromZygote::Spawned { pid, .. }) => return Ok(Pid(pid)),
-                Ok(FromZygote::Refused { reason, unsafe_to_fork: true, .. }) => {
-                    self.chill(&reason);
-                }
-                Ok(FromZygote::Refused { reason, .. }) => {
+            match self.try_fork(zygote, worker, descriptors) {
+                Ok(Ok(forked)) => return Ok(forked),
+                Ok(Err(Refusal { reason, unsafe_to_fork: true, .. })) => self.chill(&reason),
+                Ok(Err(Refusal { reason, .. })) => {
                     return Err(Failure::new(Kind::WorkerStartFailed, reason));
                 }
-                Ok(FromZygote::Hello(_)) => self.zygote = None,
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "the zygote is lost");
+                    // One that is stopped would not see that its line is closed.
+                    zygote.kill();
                     self.zygote = None;
                 }
             }
@@ -130,6 +154,38 @@ impl Keeper {
             }
         };
         Err(Failure::new(Kind::WorkerStartFailed, why))
+    }
+
+    /// Has the zygote fork, again after a while when the machine is short of
+    /// processes or memory: others may end.
+    fn try_fork(
+        &self,
+        zygote: &Running,
+        worker: WorkerId,
+        descriptors: &[OwnedFd; 4],
+    ) -> Result<Result<Forked, Refusal>, LinkError> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            let birth = self.reaper.birth();
+            let refusal = match zygote.fork(worker, descriptors)? {
+                FromZygote::Spawned { pid, .. } => {
+                    let pid = Pid(pid);
+                    return Ok(Ok(Forked { pid, ended: birth.of(pid) }));
+                }
+                FromZygote::Refused { reason, errno, unsafe_to_fork, .. } => {
+                    Refusal { reason, errno, unsafe_to_fork }
+                }
+                FromZygote::Hello(_) => {
+                    return Err(std::io::Error::other("it said hello twice").into());
+                }
+            };
+            drop(birth);
+            let Some(pause) = pauses.next().filter(|_| refusal.may_pass()) else {
+                return Ok(Err(refusal));
+            };
+            tracing::debug!(refusal.reason, ?pause, "the zygote forks again after a while");
+            std::thread::sleep(*pause);
+        }
     }
 
     /// Gives up a zygote that may not fork: what it learned first, and only
@@ -151,6 +207,12 @@ impl Keeper {
     }
 
     fn revive(&mut self) {
+        if let Err(left) = self.restarts.may_start(Instant::now()) {
+            tracing::warn!(?left, "a zygote that failed often is not started yet");
+            // The same text: who waits for news gets it.
+            self.state.send_modify(|_| ());
+            return;
+        }
         self.state.send_replace(ZygoteState::Starting);
         let mut started = self.start();
         if let Err(error) = &started
@@ -161,8 +223,12 @@ impl Keeper {
             started = self.start();
         }
         match started {
-            Ok(zygote) => self.use_zygote(zygote),
+            Ok(zygote) => {
+                self.restarts.succeeded();
+                self.use_zygote(zygote);
+            }
             Err(error) => {
+                self.restarts.failed(Instant::now());
                 let executable = self.environment.executable.display();
                 let why = format!("the zygote of `{executable}` did not start: {}", chain(&error));
                 tracing::error!(why);
@@ -177,7 +243,10 @@ impl Keeper {
 
     fn launch(&self, learned: &[String]) -> std::io::Result<Launched> {
         let warm = [&self.options.warm, learned].concat();
-        launch(&self.environment, &self.options, &warm)
+        let birth = self.reaper.birth();
+        let mut launched = launch(&self.environment, &self.options, &warm)?;
+        launched.ended = Some(birth.of(launched.pid));
+        Ok(launched)
     }
 
     /// The one that was there before ends: it finds its line closed.
@@ -206,8 +275,6 @@ impl Keeper {
                 None
             }
             Successor::Ready { modules, zygote } => {
-                // A worker that was just forked is still in its zygote's
-                // process group, which dies with the zygote.
                 if let Err(later) = self.learning.quiet(now) {
                     self.successor = Successor::Ready { modules, zygote };
                     return Some(later);

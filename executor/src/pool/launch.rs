@@ -12,7 +12,10 @@ use clutch_worker_link::{
     send_with_descriptors,
 };
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::oneshot;
 
+use super::exit::ended;
+use super::reaper::Ended;
 use super::{PythonEnvironment, ZygoteOptions};
 use crate::identifiers::{Pid, WorkerId};
 
@@ -22,14 +25,24 @@ use crate::identifiers::{Pid, WorkerId};
 const ARROW_ALLOCATOR: &str = "JE_ARROW_MALLOC_CONF";
 const NO_THREAD: &str = "background_thread:false";
 
+/// How long a fork may take. One that takes longer never comes: the zygote is
+/// stopped, or stuck.
+const FORK: Duration = Duration::from_secs(10);
+
+/// How often one looks whether a zygote has ended whose line has, and when.
+const LOOKS: u32 = 50;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// A zygote that imports.
 #[derive(Debug)]
 pub(super) struct Launched {
     line: UnixStream,
-    pid: Pid,
+    pub(super) pid: Pid,
     /// `None`: it is dead already, and its line says so.
     pidfd: Option<OwnedFd>,
     within: Duration,
+    /// Tells its end.
+    pub(super) ended: Option<oneshot::Receiver<Ended>>,
 }
 
 /// A zygote that forks. Ends when this is dropped.
@@ -37,6 +50,7 @@ pub(super) struct Launched {
 pub(super) struct Running {
     line: UnixStream,
     pub(super) pid: Pid,
+    pidfd: Option<OwnedFd>,
     pub(super) hello: ZygoteHello,
 }
 
@@ -71,7 +85,7 @@ pub(super) fn launch(
     let pid = Pid(command.spawn()?.id());
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    Ok(Launched { line: ours, pid, pidfd, within: options.start })
+    Ok(Launched { line: ours, pid, pidfd, within: options.start, ended: None })
 }
 
 /// What the operator wants of Arrow's allocator, but for its thread: of an
@@ -82,26 +96,22 @@ fn arrow_allocator(given: Option<String>) -> String {
 
 impl Launched {
     /// Waits until it has imported everything; kills it when that fails.
-    pub(super) fn introduced(self) -> Result<Running, LinkError> {
+    pub(super) fn introduced(mut self) -> Result<Running, LinkError> {
         match self.hello() {
-            Ok(hello) => Ok(Running { line: self.line, pid: self.pid, hello }),
+            Ok(hello) => Ok(Running { line: self.line, pid: self.pid, pidfd: self.pidfd, hello }),
             Err(error) => {
                 // An import that hangs would not see that its line is closed.
-                if let Some(pidfd) = &self.pidfd
-                    && let Err(error) = pidfd_send_signal(pidfd, Signal::KILL)
-                {
-                    tracing::debug!(%error, pid = %self.pid, "the zygote is gone already");
-                }
+                kill(self.pid, self.pidfd.as_ref());
                 Err(error)
             }
         }
     }
 
-    fn hello(&self) -> Result<ZygoteHello, LinkError> {
+    fn hello(&mut self) -> Result<ZygoteHello, LinkError> {
         self.line.set_read_timeout(Some(self.within))?;
         let (hello, _) = receive_with_descriptors::<FromZygote>(&self.line)
             .map_err(|error| self.too_late(error))?;
-        self.line.set_read_timeout(None)?;
+        self.line.set_read_timeout(Some(FORK))?;
         match hello {
             FromZygote::Hello(hello) => Ok(hello),
             FromZygote::Spawned { .. } | FromZygote::Refused { .. } => {
@@ -111,14 +121,17 @@ impl Launched {
     }
 
     /// A read that ran into its deadline says no more than `try again`.
-    fn too_late(&self, error: LinkError) -> LinkError {
+    fn too_late(&mut self, error: LinkError) -> LinkError {
         match error {
             LinkError::Io(ref io) if io.kind() == io::ErrorKind::WouldBlock => {
                 let seconds = self.within.as_secs_f64();
                 let why = format!("it was not ready within `start-seconds` = {seconds}");
                 io::Error::new(io::ErrorKind::TimedOut, why).into()
             }
-            LinkError::Closed => io::Error::other("it ended while it started").into(),
+            LinkError::Closed => {
+                let how = self.end().map_or_else(|| "ended".to_owned(), |end| ended(end.exit));
+                io::Error::other(format!("it {how} while it started")).into()
+            }
             LinkError::Io(_)
             | LinkError::Header(_)
             | LinkError::TooLong { .. }
@@ -127,7 +140,32 @@ impl Launched {
     }
 }
 
+fn kill(pid: Pid, pidfd: Option<&OwnedFd>) {
+    if let Some(Err(error)) = pidfd.map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL)) {
+        tracing::debug!(%error, %pid, "the zygote is gone already");
+    }
+}
+
+impl Launched {
+    /// Its end, when that comes soon: its line closes before it is gone.
+    fn end(&mut self) -> Option<Ended> {
+        let ended = self.ended.as_mut()?;
+        for _ in 0..LOOKS {
+            if let Ok(ended) = ended.try_recv() {
+                return Some(ended);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        None
+    }
+}
+
 impl Running {
+    /// Ends it at once.
+    pub(super) fn kill(&self) {
+        kill(self.pid, self.pidfd.as_ref());
+    }
+
     /// Has it fork; gives its answer.
     pub(super) fn fork(
         &self,
@@ -136,7 +174,12 @@ impl Running {
     ) -> Result<FromZygote, LinkError> {
         let message = ToZygote::Spawn { worker: worker.0 };
         send_with_descriptors(&self.line, &message, &descriptors.each_ref().map(AsFd::as_fd))?;
-        let (answer, _) = receive_with_descriptors(&self.line)?;
-        Ok(answer)
+        match receive_with_descriptors(&self.line) {
+            Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                let why = format!("it did not fork within {} s", FORK.as_secs());
+                Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
+            }
+            answer => Ok(answer?.0),
+        }
     }
 }

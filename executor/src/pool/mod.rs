@@ -2,14 +2,18 @@
 //! start, talk, end, and what a death means.
 
 mod deadline;
+mod death;
 mod environment;
 mod exit;
 mod keeper;
 mod launch;
 mod learning;
+mod oom;
+mod orphans;
 mod progress;
 mod reaper;
 mod recycle;
+mod restarts;
 mod stderr_tail;
 mod worker;
 mod zygote;

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use clutch_worker_link::{PROGRESS_BYTES, Progress, ProgressReading};
 use memmap2::{MmapOptions, MmapRaw};
@@ -31,8 +32,13 @@ impl ProgressPage {
     }
 
     /// What the worker does now.
-    pub(super) fn read(&self) -> Option<ProgressReading> {
+    pub(crate) fn read(&self) -> Option<ProgressReading> {
         self.page().read()
+    }
+
+    /// See [`Progress::cpu_at_start`].
+    pub(crate) fn cpu_at_start(&self) -> Duration {
+        Duration::from_nanos(self.page().cpu_at_start())
     }
 
     /// See [`Progress::offer`].

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::PythonEnvironment;
 use super::keeper::Keeper;
+use super::reaper::{Ended, Reaper};
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{Pid, WorkerId};
 
@@ -67,8 +68,16 @@ pub(super) enum Request {
     Fork {
         worker: WorkerId,
         descriptors: [OwnedFd; 4],
-        answer: oneshot::Sender<Result<Pid, Failure>>,
+        answer: oneshot::Sender<Result<Forked, Failure>>,
     },
+}
+
+/// A worker, as its zygote made it.
+#[derive(Debug)]
+pub(super) struct Forked {
+    pub(super) pid: Pid,
+    /// Tells its end.
+    pub(super) ended: oneshot::Receiver<Ended>,
 }
 
 impl Zygote {
@@ -79,15 +88,25 @@ impl Zygote {
     pub(crate) fn start(
         environment: PythonEnvironment,
         options: ZygoteOptions,
+        reaper: Reaper,
     ) -> std::io::Result<Self> {
         let (requests, receiver) = crossbeam_channel::bounded(options.max_waiting);
         let (sender, state) = watch::channel(ZygoteState::Starting);
         let (imports, imported) = crossbeam_channel::bounded(MAX_IMPORTS);
-        let keeper = Keeper::new(environment, options, sender);
+        let keeper = Keeper::new(environment, options, sender, reaper);
         std::thread::Builder::new()
             .name("clutch-zygote".to_owned())
             .spawn(move || keeper.serve(&receiver, &imported))?;
         Ok(Self { requests, imports, state })
+    }
+
+    /// One without a keeper.
+    #[cfg(test)]
+    pub(super) fn unkept() -> Self {
+        let (_, state) = watch::channel(ZygoteState::Starting);
+        let (requests, imports) =
+            (crossbeam_channel::bounded(0).0, crossbeam_channel::bounded(0).0);
+        Self { requests, imports, state }
     }
 
     /// What is known of it now.
@@ -123,11 +142,11 @@ impl Zygote {
     ///
     /// # Errors
     /// [`Kind::WorkerStartFailed`] with the reason.
-    pub(crate) async fn fork(
+    pub(super) async fn fork(
         &self,
         worker: WorkerId,
         descriptors: [OwnedFd; 4],
-    ) -> Result<Pid, Failure> {
+    ) -> Result<Forked, Failure> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Fork { worker, descriptors, answer };
         let failed = |why: &str| Failure::new(Kind::WorkerStartFailed, why);

@@ -87,7 +87,8 @@ fn agent_of_a_threaded_zygote() {
     assert_eq!(zygote.hello.warm_modules, ["clutch_test_threads"]);
     assert_eq!(zygote.hello.failed_modules[0].0, "no_such_module");
     let line = zygote.order(5);
-    let FromZygote::Refused { worker: 5, reason, unsafe_to_fork: true } = zygote.answer() else {
+    let FromZygote::Refused { worker: 5, reason, unsafe_to_fork: true, .. } = zygote.answer()
+    else {
         panic!("forked with threads");
     };
     assert!(reason.contains("2 threads"), "{reason}");

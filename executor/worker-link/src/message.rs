@@ -32,6 +32,8 @@ pub enum FromZygote {
         worker: u64,
         /// Why, lower-case, without a full stop.
         reason: String,
+        /// The error number, when the system refused.
+        errno: Option<i32>,
         /// True when this zygote will never fork again because a module that it
         /// imported started threads.
         unsafe_to_fork: bool,

@@ -3,37 +3,34 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use clutch_worker_link::{LinkError, RunBatch, ToWorker, write_frame};
+use clutch_worker_link::{FromWorker, Leftovers, LinkError, RunBatch, ToWorker, write_frame};
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::mapping::{self, Mapping};
-use super::message::{Assignment, BatchOutcome, Order, Remains, WorkerEvent, WorkerStart};
-use super::outcome::{self, Running};
+use super::message::{
+    Assignment, BatchOutcome, Note, Order, Remains, Saved, WorkerEvent, WorkerStart,
+};
+use super::outcome::{self, Running, Told};
 use super::process::{Happening, Process, signal};
 use super::reader::Answer;
 use crate::blobs::Store;
 use crate::clock::Monotonic;
-use crate::failure::Failure;
-use crate::identifiers::{BatchId, Pid, WorkerId};
+use crate::identifiers::{BatchId, WorkerId};
+use crate::limits::{Passed, Resource};
 use crate::pool::deadline::{Look, look};
-use crate::pool::exit::{Death, Intent, explain};
-use crate::pool::reaper::Exit;
+use crate::pool::death::Intent;
 use crate::pool::recycle::History;
 use crate::scheduler::StopReason;
 use crate::settings::PoolOptions;
 
 /// How long a worker may take to leave when asked: exit handlers run.
-const LEAVE: Duration = Duration::from_secs(2);
+pub(super) const LEAVE: Duration = Duration::from_secs(2);
 
 /// How long a worker gets to print its stacks before it is killed for time.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-
-/// How long a worker whose line broke may take to be seen dead, and how long
-/// the last answer of a dead one may take to come out of the socket.
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// Blobs that one message has a worker forget. It fits into the socket of one
 /// that is busy.
@@ -42,10 +39,12 @@ const MAX_FORGOTTEN: usize = 256;
 /// A worker that is set up.
 pub(super) struct Life {
     pub(super) process: Process,
-    state: State,
+    pub(super) state: State,
     /// Why the agent kills it; once set, its answers do not count.
-    intent: Option<Intent>,
+    pub(super) intent: Option<Intent>,
     history: History,
+    /// It has something left of its tasks, and must be replaced.
+    spent: bool,
     /// Where its large results are booked.
     store: Store,
     mapping: Mapping,
@@ -53,11 +52,21 @@ pub(super) struct Life {
     released: bool,
 }
 
-enum State {
+pub(super) enum State {
     Idle,
     /// A batch, and one that was prefetched.
-    Running(Running, Option<Running>),
+    Running(Box<Running>, Option<Box<Running>>),
     Leaving,
+}
+
+/// What is to be done about a batch that ended.
+pub(super) struct Answered {
+    pub(super) told: Told,
+    /// The worker should be replaced.
+    recycle: bool,
+    /// It has to go at once: what it would run next was taken back, and nobody
+    /// else will tell it to.
+    leave: bool,
 }
 
 impl Life {
@@ -67,6 +76,7 @@ impl Life {
             state: State::Idle,
             intent: None,
             history: History::default(),
+            spent: false,
             store,
             mapping: Mapping::default(),
             released: false,
@@ -87,20 +97,25 @@ impl Life {
                     if let Some(imported) = outcome::take_imported(&mut answer.frame.message) {
                         start.zygote.imported(imported);
                     }
-                    if let Some((outcome, recycle)) = self.answered(*answer, options) {
-                        let outcome = Box::new(outcome);
+                    if let Some(answered) = self.answered(*answer, options) {
+                        let recycle = answered.recycle;
+                        let outcome = Box::new(self.tidied(answered).await);
                         let ended = WorkerEvent::Ended { worker: id, outcome, recycle };
                         // The dispatcher outlives every worker but at the end.
                         events.send(ended).await.ok();
                     }
                 }
-                Happening::Answer(Err(error)) => return self.line_ended(&error).await,
+                Happening::Answer(Err(error)) => return self.line_ended(&error, start).await,
+                Happening::Order(Some(order @ Order::Run(_))) if self.is_closed() => {
+                    self.process.late.push(order);
+                }
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
                 Happening::Order(Some(Order::Withdrawn(batch))) => self.withdrawn(batch),
                 Happening::Order(Some(Order::Stop(reason))) => self.kill(Intent::Stop(reason)),
                 Happening::Order(Some(Order::Retire)) => self.retire().await,
                 Happening::Order(None) => self.kill(Intent::Stop(StopReason::AgentEnding)),
-                Happening::Exited(exit) => return self.ended(exit, options).await,
+                Happening::Exited(ended) => return self.ended(ended, start).await,
+                Happening::Passed(passed) => self.passed(passed),
                 Happening::TimeToLook => self.time_to_look(),
                 Happening::Released => self.released = true,
             }
@@ -112,15 +127,19 @@ impl Life {
 
     async fn run(&mut self, assignment: Assignment) {
         let spill_directory = self.store.spill_directory();
-        let given = Running {
+        let given = Box::new(Running {
             batch: assignment.batch,
             tasks: assignment.tasks,
+            first_task: assignment.first_task,
+            attempt: assignment.attempt,
             task_timeout: assignment.task_timeout,
+            task_cpu: assignment.task_cpu,
             queued_at: assignment.queued_at,
             assigned_at: Monotonic::now(),
             claim: assignment.claim,
             spills: spill_directory.is_some(),
-        };
+            saved: Saved::default(),
+        });
         let blobs = &assignment.blobs;
         let message = ToWorker::Run(RunBatch {
             batch: assignment.batch.batch,
@@ -132,14 +151,13 @@ impl Life {
             spill_directory: spill_directory.unwrap_or_default().to_owned(),
             first_task: assignment.first_task,
         });
-        self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Running(running, _) => State::Running(running, Some(given)),
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Running(running, _) => self.state = State::Running(running, Some(given)),
             State::Idle | State::Leaving => {
                 self.process.outputs.begin_batch();
-                self.process.look_at = given.task_timeout.map(|limit| Instant::now() + limit);
-                State::Running(given, None)
+                self.go_on(Some(given));
             }
-        };
+        }
         let forgotten = self.forgotten();
         let lacking = self.mapping.add(&blobs.held);
         let writing = async |line: &mut UnixStream| {
@@ -171,7 +189,7 @@ impl Life {
     /// nothing, and can be killed all the same.
     async fn write(&mut self, write: impl AsyncFnOnce(&mut UnixStream) -> Result<(), LinkError>) {
         let written = {
-            let Process { line, orders, deferred, pidfd, .. } = &mut self.process;
+            let Process { line, orders, deferred, pidfd, enclosed, .. } = &mut self.process;
             let mut writing = std::pin::pin!(write(line));
             loop {
                 tokio::select! {
@@ -185,6 +203,10 @@ impl Life {
                         Order::Run(_) | Order::Withdrawn(_) | Order::Retire => {
                             deferred.push_back(order);
                         }
+                    },
+                    passed = enclosed.passed() => {
+                        self.intent.get_or_insert(Intent::Passed(passed));
+                        signal(pidfd.as_ref(), Signal::KILL);
                     }
                 }
             }
@@ -201,49 +223,119 @@ impl Life {
     /// A prefetched batch was taken back. We may have taken it for running when
     /// the one before it ended.
     fn withdrawn(&mut self, batch: BatchId) {
-        self.state = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Running(running, None) if running.batch == batch => {
-                self.process.look_at = None;
-                State::Idle
-            }
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Running(running, None) if running.batch == batch => self.go_on(None),
             State::Running(running, next) => {
-                State::Running(running, next.filter(|next| next.batch != batch))
+                self.state = State::Running(running, next.filter(|next| next.batch != batch));
             }
-            other @ (State::Idle | State::Leaving) => other,
+            other @ (State::Idle | State::Leaving) => self.state = other,
+        }
+    }
+
+    /// This batch runs now, or none does.
+    fn go_on(&mut self, running: Option<Box<Running>>) {
+        let Some(running) = running else {
+            self.process.look_at = None;
+            self.process.enclosed.rest();
+            self.state = State::Idle;
+            return;
         };
+        self.process.look_at = running.task_timeout.map(|limit| Instant::now() + limit);
+        self.process.enclosed.begin(running.task_cpu);
+        self.state = State::Running(running, None);
     }
 
-    /// The prefetched batch, if there is one, runs now. What it printed may have
-    /// come together with the last words of the one before, so nothing of that
-    /// is forgotten.
-    fn go_on(&mut self, next: Option<Running>) {
-        let progress = &self.process.progress;
-        let next = next.filter(|next| !progress.is_withdrawn(next.claim));
-        let limit = next.as_ref().and_then(|next| next.task_timeout);
-        self.process.look_at = limit.map(|limit| Instant::now() + limit);
-        self.state = next.map_or(State::Idle, |next| State::Running(next, None));
-    }
-
-    /// The outcome of the running batch, and whether to replace the worker.
-    fn answered(&mut self, answer: Answer, options: &PoolOptions) -> Option<(BatchOutcome, bool)> {
+    /// What an answer tells of the running batch, if that has ended.
+    pub(super) fn answered(&mut self, answer: Answer, options: &PoolOptions) -> Option<Answered> {
         if self.intent.is_some() {
             return None;
         }
         let pid = self.process.pid;
-        let State::Running(running, next) = std::mem::replace(&mut self.state, State::Idle) else {
+        let State::Running(mut running, next) = std::mem::replace(&mut self.state, State::Idle)
+        else {
             self.kill(Intent::LinkLost);
             return None;
         };
         self.process.outputs.drain();
-        let outputs = &self.process.outputs;
-        let Some((outcome, memory_bytes)) = running.answered(pid, answer, outputs, &self.store)
-        else {
+        let told = match answer.frame.message {
+            FromWorker::Saved(report) => {
+                let most = options.max_batch_bytes;
+                if running.save(report, answer.frame.payload, most) {
+                    self.state = State::Running(running, next);
+                    return None;
+                }
+                None
+            }
+            FromWorker::Done(..)
+            | FromWorker::Failed(..)
+            | FromWorker::Ready
+            | FromWorker::SetupFailed(_) => {
+                running.answered(pid, answer, &self.process.outputs, &self.store)
+            }
+        };
+        let Some(mut told) = told else {
             self.state = State::Running(running, next);
             self.kill(Intent::LinkLost);
             return None;
         };
+        self.spent |= told.leftovers != Leftovers::default();
+        let notes = self.process.enclosed.notes(told.outcome.timings.ran());
+        told.outcome.notes.extend(notes);
+        told.outcome.notes.extend(outcome::notes_of(&told.leftovers));
+        // The prefetched batch, if there is one, runs now. What it printed may
+        // have come together with the last words of the one before, so nothing
+        // of that is forgotten. A worker that must go does not begin another.
+        let progress = &self.process.progress;
+        let had_next = next.is_some();
+        let next = next.filter(|next| {
+            let claim = next.claim;
+            !if self.spent { progress.withdraw(claim) } else { progress.is_withdrawn(claim) }
+        });
+        let leave = self.spent && had_next && next.is_none();
         self.go_on(next);
-        Some((outcome, self.history.batch_ended(memory_bytes, options)))
+        let worn = self.history.batch_ended(told.memory_bytes, options);
+        Some(Answered { told, recycle: worn || self.spent, leave })
+    }
+
+    /// Clears away what a batch left behind, unless another one runs already;
+    /// gives the outcome.
+    async fn tidied(&mut self, answered: Answered) -> BatchOutcome {
+        let Answered { told: Told { mut outcome, leftovers, .. }, leave, .. } = answered;
+        if leftovers.children && matches!(self.state, State::Idle) {
+            let killed = self.process.enclosed.kill_children().await;
+            outcome.notes.extend((killed > 0).then_some(Note::ChildrenKilled(killed)));
+        }
+        if leave {
+            self.retire().await;
+        }
+        outcome
+    }
+
+    /// A limit was passed.
+    fn passed(&mut self, passed: Passed) {
+        match passed.resource {
+            Resource::CpuTime if self.intent.is_some() => {}
+            Resource::CpuTime => {
+                // Between batches it is news of the last one, which is over.
+                if matches!(self.state, State::Running(..)) {
+                    self.kill_for_time(Intent::Passed(passed));
+                }
+            }
+            Resource::Memory | Resource::Processes | Resource::Scratch => {
+                self.kill(Intent::Passed(passed));
+            }
+        }
+    }
+
+    /// Whether a batch that comes now is not its to run. One that is idle and
+    /// over a limit must not take another with it.
+    fn is_closed(&mut self) -> bool {
+        if matches!(self.state, State::Idle)
+            && let Some(passed) = self.process.enclosed.passed_idle()
+        {
+            self.kill(Intent::Passed(passed));
+        }
+        self.intent.is_some() || matches!(self.state, State::Leaving)
     }
 
     async fn retire(&mut self) {
@@ -268,16 +360,19 @@ impl Life {
         let Some(limit) = limit else { return };
         match look(self.process.progress.read(), limit, Monotonic::now()) {
             Look::Again(left) => self.process.look_at = Some(Instant::now() + left),
-            Look::Expired => {
-                self.intent = Some(Intent::Stop(StopReason::TimeLimit));
-                self.withdraw_next();
-                self.process.ask_for_stacks();
-                self.process.look_at = Some(Instant::now() + LAST_WORDS);
-            }
+            Look::Expired => self.kill_for_time(Intent::Stop(StopReason::TimeLimit)),
         }
     }
 
-    fn kill(&mut self, intent: Intent) {
+    /// Kills it after it could say what it was at.
+    fn kill_for_time(&mut self, intent: Intent) {
+        self.withdraw_next();
+        self.intent = Some(intent);
+        self.process.ask_for_stacks();
+        self.process.look_at = Some(Instant::now() + LAST_WORDS);
+    }
+
+    pub(super) fn kill(&mut self, intent: Intent) {
         self.withdraw_next();
         self.intent.get_or_insert(intent);
         self.process.kill();
@@ -289,69 +384,8 @@ impl Life {
             self.process.progress.withdraw(next.claim);
         }
     }
-
-    /// The line broke: the worker is dead, or soon will be.
-    async fn line_ended(mut self, error: &LinkError) -> Remains {
-        let patience = if matches!(self.state, State::Leaving) { LEAVE } else { SETTLE };
-        let exit = if let Ok(exit) = timeout(patience, self.process.end()).await {
-            exit
-        } else {
-            tracing::debug!(pid = %self.process.pid, %error, "worker lost its line");
-            self.kill(Intent::LinkLost);
-            self.process.end().await
-        };
-        self.remains(exit, [None, None])
-    }
-
-    /// The process is gone; its last answers may still be in the socket.
-    async fn ended(mut self, exit: Exit, options: &PoolOptions) -> Remains {
-        self.process.outputs.drain();
-        let mut answered = [None, None];
-        for answer in &mut answered {
-            *answer = self.last_answer(options).await.map(Box::new);
-        }
-        self.remains(exit, answered)
-    }
-
-    async fn last_answer(&mut self, options: &PoolOptions) -> Option<BatchOutcome> {
-        let State::Running(running, _) = &self.state else { return None };
-        if self.intent.is_some() || !self.has_begun(running) {
-            return None;
-        }
-        let answer = timeout(SETTLE, self.process.answer()).await.ok()?.ok()?;
-        self.answered(answer, options).map(|(outcome, _)| outcome)
-    }
-
-    /// False for a prefetched batch that the dead worker had not claimed; and
-    /// now it never will.
-    fn has_begun(&self, running: &Running) -> bool {
-        running.claim == 0 || !self.process.progress.withdraw(running.claim)
-    }
-
-    /// What the dead worker had begun fails; the rest is given back.
-    fn remains(mut self, exit: Exit, answered: [Option<Box<BatchOutcome>>; 2]) -> Remains {
-        let (now, next) = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Running(running, next) => (Some(running), next),
-            State::Idle | State::Leaving => (None, None),
-        };
-        let given = [now, next].map(|given| given.filter(|given| self.has_begun(given)));
-        let lost = given.into_iter().flatten().map(|given| Box::new(self.lost(&given, exit)));
-        let mut ended = answered.into_iter().flatten().chain(lost);
-        let ended = [ended.next(), ended.next()];
-        Remains { ended, orders: self.process.unheard() }
-    }
-
-    fn lost(&self, running: &Running, exit: Exit) -> BatchOutcome {
-        let pid: Pid = self.process.pid;
-        let failure: Failure = explain(Death {
-            pid,
-            exit,
-            intent: self.intent,
-            task_index: self.process.progress.read().map(|progress| progress.task_index),
-            tasks: running.tasks,
-            task_timeout: running.task_timeout,
-            stderr_tail: self.process.outputs.stderr_tail(),
-        });
-        running.lost(Some(pid), failure)
-    }
 }
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

@@ -1,5 +1,7 @@
 //! One worker process: a task that owns its line, its pipes and its end.
 
+mod dying;
+mod enclosed;
 mod life;
 mod mapping;
 mod message;

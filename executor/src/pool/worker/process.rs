@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clutch_worker_link::LinkError;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -12,13 +13,15 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::enclosed::Enclosed;
 use super::message::Order;
 use super::output::Outputs;
 use super::reader::{Answer, Reader};
 use crate::blobs::Releases;
 use crate::identifiers::Pid;
+use crate::limits::Passed;
 use crate::pool::progress::ProgressPage;
-use crate::pool::reaper::Exit;
+use crate::pool::reaper::{Ended, Exit};
 
 /// Everything the agent holds of a worker.
 pub(super) struct Process {
@@ -28,12 +31,15 @@ pub(super) struct Process {
     pub(super) outputs: Outputs,
     /// `None`: it was gone before it could be opened.
     pub(super) pidfd: Option<OwnedFd>,
-    pub(super) exit: oneshot::Receiver<Exit>,
+    pub(super) ended: oneshot::Receiver<Ended>,
     pub(super) progress: Arc<ProgressPage>,
+    pub(super) enclosed: Enclosed,
     pub(super) orders: mpsc::Receiver<Order>,
     /// Orders that came while another one was carried out; no more than the
     /// channel holds.
     pub(super) deferred: VecDeque<Order>,
+    /// Batches that came when it was leaving or dying already: no more than two.
+    pub(super) late: Vec<Order>,
     /// Says when something of its session was let go of; `None` when the
     /// session is gone.
     pub(super) releases: Option<Releases>,
@@ -46,7 +52,9 @@ pub(super) enum Happening {
     Answer(Result<Box<Answer>, LinkError>),
     /// `None`: the dispatcher is gone.
     Order(Option<Order>),
-    Exited(Exit),
+    Exited(Ended),
+    /// It passed a limit.
+    Passed(Passed),
     TimeToLook,
     /// Its session let go of a blob.
     Released,
@@ -59,7 +67,8 @@ impl Process {
             biased;
             answer = self.reader.next(&self.line) => Happening::Answer(answer.map(Box::new)),
             order = next_order(&mut self.deferred, &mut self.orders) => Happening::Order(order),
-            exit = &mut self.exit => Happening::Exited(known(exit)),
+            ended = &mut self.ended => Happening::Exited(known(ended)),
+            passed = self.enclosed.passed() => Happening::Passed(passed),
             () = look_time(self.look_at) => Happening::TimeToLook,
             () = released(&mut self.releases) => Happening::Released,
             never = self.outputs.forward() => match never {},
@@ -74,7 +83,8 @@ impl Process {
     /// What it was told and has not heard. It is told nothing more.
     pub(super) fn unheard(&mut self) -> Vec<Order> {
         self.orders.close();
-        let mut unheard = Vec::from(std::mem::take(&mut self.deferred));
+        let mut unheard = std::mem::take(&mut self.late);
+        unheard.extend(std::mem::take(&mut self.deferred));
         while let Ok(order) = self.orders.try_recv() {
             unheard.push(order);
         }
@@ -82,13 +92,13 @@ impl Process {
     }
 
     /// Waits for the end; forwards what is printed meanwhile.
-    pub(super) async fn end(&mut self) -> Exit {
-        let exit: Result<Exit, _> = tokio::select! {
-            exit = &mut self.exit => exit,
+    pub(super) async fn end(&mut self) -> Ended {
+        let ended: Result<Ended, _> = tokio::select! {
+            ended = &mut self.ended => ended,
             never = self.outputs.forward() => never_ends(never),
         };
         self.outputs.drain();
-        known(exit)
+        known(ended)
     }
 
     /// Kills it; its exit shows that it worked.
@@ -129,8 +139,13 @@ const fn never_ends<T>(never: Infallible) -> T {
 
 /// The reaper keeps every sender until the exit is known, so a lost one means
 /// that the agent itself ends.
-fn known(exit: Result<Exit, oneshot::error::RecvError>) -> Exit {
-    exit.unwrap_or(Exit::Signal(libc::SIGKILL))
+fn known(ended: Result<Ended, oneshot::error::RecvError>) -> Ended {
+    ended.unwrap_or(Ended {
+        exit: Exit::Signal(libc::SIGKILL),
+        user: Duration::ZERO,
+        system: Duration::ZERO,
+        peak_memory_bytes: 0,
+    })
 }
 
 async fn look_time(at: Option<Instant>) {

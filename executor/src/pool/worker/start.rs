@@ -7,19 +7,24 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 
 use clutch_worker_link::{FromWorker, ToWorker, write_frame};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use super::dying::SETTLE;
+use super::enclosed::Enclosed;
 use super::life::Life;
 use super::message::{Order, Remains, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart};
 use super::outcome;
 use super::output::Outputs;
-use super::process::{Happening, Process};
+use super::process::{Happening, Process, signal};
 use super::reader::Reader;
 use crate::failure::{Failure, Kind};
-use crate::pool::exit::ended;
+use crate::pool::death::{explain_start, explain_start_limit};
 use crate::pool::progress::ProgressPage;
+use crate::pool::reaper::Ended;
+use crate::pool::zygote::Forked;
 
 /// Orders that may wait: two batches, a withdrawal, a stop and a retirement.
 const MAX_ORDERS: usize = 8;
@@ -47,14 +52,24 @@ pub(crate) fn start_worker(start: WorkerStart) -> WorkerHandle {
 
 async fn started(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Process, Failure> {
     let mut process = fork(start, orders).await?;
+    // The initializer is its session's, too, and is held to the same.
+    process.enclosed.begin(None);
     match set_up(&mut process, start.setup.clone()).await {
-        None => Ok(process),
+        None => {
+            process.enclosed.rest();
+            process.enclosed.soften();
+            Ok(process)
+        }
         Some(failure) => {
             // A worker that reported a failure leaves by itself; killing it is
             // as good, and the agent never waits for what it does not trust.
             process.kill();
-            let exit = process.end().await;
-            tracing::debug!(pid = %process.pid, ?exit, "worker was not set up");
+            if !process.ended.is_terminated() {
+                process.end().await;
+            }
+            tracing::debug!(pid = %process.pid, failure.message, "worker was not set up");
+            process.enclosed.dissolve().await;
+            start.reaper.sweep().await;
             let stderr_tail = process.outputs.stderr_tail();
             Err(Failure { stderr_tail, ..failure })
         }
@@ -72,14 +87,20 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
     let (progress, progress_file) = ProgressPage::new().map_err(failed)?;
     let descriptors: [OwnedFd; 4] =
         [theirs.into(), stdout_writer.into(), stderr_writer.into(), progress_file];
-    let pid = start.zygote.fork(start.id, descriptors).await?;
-    let exit = start.reaper.ended(pid);
+    let Forked { pid, ended } = start.zygote.fork(start.id, descriptors).await?;
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     // `None`: it is dead already, and the exit says so.
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     ours.set_nonblocking(true).map_err(failed)?;
     let line = UnixStream::from_std(ours).map_err(failed)?;
     let progress = Arc::new(progress);
+    let enclosed = match Enclosed::new(start, pid, Arc::clone(&progress)).await {
+        Ok(enclosed) => enclosed,
+        Err(failure) => {
+            signal(pidfd.as_ref(), Signal::KILL);
+            return Err(failure);
+        }
+    };
     let outputs = Outputs::new(stdout.into(), stderr.into(), start.output.clone(), pid);
     start
         .events
@@ -92,10 +113,12 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
         reader: Reader::new(start.options.max_batch_bytes),
         outputs: outputs.map_err(failed)?,
         pidfd,
-        exit,
+        ended,
         progress,
+        enclosed,
         orders,
         deferred: VecDeque::new(),
+        late: Vec::new(),
         releases: Some(start.releases.clone()),
         look_at: None,
     })
@@ -103,7 +126,9 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
 
 /// Sets a worker up; `Some` when that failed.
 async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
-    let message = ToWorker::Setup { variables: setup.variables, threads: setup.threads };
+    let mut variables = setup.variables;
+    variables.extend(process.enclosed.variables());
+    let message = ToWorker::Setup { variables, threads: setup.threads };
     // A write that fails means a dead worker, which the first answer shows.
     write_frame(&mut process.line, &message, &[setup.payload]).await.ok();
     let failed = |kind, why: String| Some(Failure::new(kind, why));
@@ -125,17 +150,23 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
             Happening::Order(Some(Order::Stop(_)) | None) => {
                 return failed(Kind::Cancelled, format!("worker {pid} was not needed any more"));
             }
-            Happening::Exited(exit) => {
-                let why = format!("worker {pid} {} while it was set up", ended(exit));
-                return failed(Kind::WorkerStartFailed, why);
-            }
+            Happening::Exited(ended) => return Some(died(process, ended)),
             Happening::Answer(Err(error)) => {
-                let why = format!("worker {pid} lost its line while it was set up: {error}");
-                return failed(Kind::WorkerStartFailed, why);
+                // The line of a dead worker closes before its end is seen.
+                let Ok(ended) = timeout(SETTLE, process.end()).await else {
+                    let why = format!("worker {pid} lost its line while it was set up: {error}");
+                    return failed(Kind::WorkerStartFailed, why);
+                };
+                return Some(died(process, ended));
             }
+            Happening::Passed(passed) => return Some(explain_start_limit(pid, passed)),
             Happening::Order(Some(Order::Run(_) | Order::Withdrawn(_) | Order::Retire))
             | Happening::TimeToLook
             | Happening::Released => {}
         }
     }
+}
+
+fn died(process: &mut Process, ended: Ended) -> Failure {
+    explain_start(process.pid, ended.exit, process.enclosed.evidence())
 }

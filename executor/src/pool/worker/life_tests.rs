@@ -1,0 +1,298 @@
+//! A worker that lies: the process is real, its words are ours.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clutch_worker_link::{BatchReport, FromWorker, Leftovers, SavedReport};
+use rustix::process::{PidfdFlags, pidfd_open};
+use tokio::io::AsyncReadExt;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::blobs::BatchBlobs;
+use crate::failure::{Breach, Failure, Kind};
+use crate::identifiers::{Pid, SessionId};
+use crate::limits::{Enforcer, Limits};
+use crate::pool::reaper::{Ended, Exit, Reaper};
+use crate::pool::worker::enclosed::Enclosed;
+use crate::pool::worker::message::WorkerSetup;
+use crate::pool::worker::output::Outputs;
+use crate::pool::worker::reader::Reader;
+use crate::pool::{ProgressPage, Zygote};
+use crate::settings::{RawSettings, Settings};
+
+const KILLED: Ended = Ended {
+    exit: Exit::Signal(libc::SIGKILL),
+    user: Duration::ZERO,
+    system: Duration::ZERO,
+    peak_memory_bytes: 0,
+};
+
+const BREACH: Breach = Breach { limit: 10, peak: 11 };
+
+/// A worker's task, and the worker's side of everything.
+struct Liar {
+    child: Child,
+    line: UnixStream,
+    progress: Arc<ProgressPage>,
+    tell_end: oneshot::Sender<Ended>,
+    orders: mpsc::Sender<Order>,
+    pass: mpsc::Sender<Passed>,
+    events: mpsc::Receiver<WorkerEvent>,
+    remains: tokio::task::JoinHandle<Remains>,
+}
+
+fn batch(batch: u64) -> BatchId {
+    BatchId { session: SessionId(1), batch }
+}
+
+impl Liar {
+    async fn start() -> Self {
+        let raw = RawSettings { python: vec!["/bin/sh".into()], ..RawSettings::default() };
+        let settings = Settings::resolve(raw).unwrap();
+        let (events_sender, events) = mpsc::channel(9);
+        let store = Store::new(settings.blobs);
+        let start = WorkerStart {
+            id: WorkerId(1),
+            zygote: Zygote::unkept(),
+            setup: WorkerSetup {
+                variables: Vec::new(),
+                threads: 1,
+                payload: bytes::Bytes::new(),
+                limits: Limits::default(),
+            },
+            options: PoolOptions { max_batch_bytes: 9, ..settings.pool },
+            reaper: Reaper::default(),
+            events: events_sender.clone(),
+            store: store.clone(),
+            releases: tokio::sync::watch::channel(()).1,
+            output: mpsc::channel(1).0,
+            enforcer: Enforcer::probe(&settings.limits),
+        };
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = Pid(child.id());
+        let raw_pid = rustix::process::Pid::from_raw(pid.0.try_into().unwrap()).unwrap();
+        let (ours, line) = UnixStream::pair().unwrap();
+        let (stdout, _) = std::io::pipe().unwrap();
+        let (stderr, _) = std::io::pipe().unwrap();
+        let progress = Arc::new(ProgressPage::new().unwrap().0);
+        let (orders, receiver) = mpsc::channel(8);
+        let (pass, passed) = mpsc::channel(8);
+        let enclosed = Enclosed::new(&start, pid, Arc::clone(&progress)).await.unwrap();
+        let (tell_end, ended) = oneshot::channel();
+        let process = Process {
+            pid,
+            line: ours,
+            reader: Reader::new(9),
+            outputs: Outputs::new(stdout.into(), stderr.into(), start.output.clone(), pid).unwrap(),
+            pidfd: Some(pidfd_open(raw_pid, PidfdFlags::empty()).unwrap()),
+            ended,
+            enclosed: enclosed.told_by(passed),
+            progress: Arc::clone(&progress),
+            orders: receiver,
+            deferred: std::collections::VecDeque::new(),
+            late: Vec::new(),
+            releases: None,
+            look_at: None,
+        };
+        let life = Life::new(process, store);
+        let remains =
+            tokio::spawn(async move { life.live(WorkerId(1), &events_sender, &start).await });
+        Self { child, line, progress, tell_end, orders, pass, events, remains }
+    }
+
+    /// Gives it a batch, and waits until it has it.
+    async fn give(&mut self, number: u64, claim: u64) {
+        if claim != 0 {
+            self.progress.offer(claim);
+        }
+        self.order(number, claim).await;
+        let mut some = [0; 4096];
+        assert!(self.line.read(&mut some).await.unwrap() > 0);
+    }
+
+    async fn order(&mut self, number: u64, claim: u64) {
+        let assignment = Assignment {
+            batch: batch(number),
+            tasks: 3,
+            nesting_level: 0,
+            task_timeout: None,
+            task_cpu: None,
+            attempt: 2,
+            first_task: 0,
+            queued_at: Monotonic::now(),
+            claim,
+            payload: Vec::new(),
+            blobs: Arc::new(BatchBlobs::default()),
+        };
+        self.orders.send(Order::Run(Box::new(assignment))).await.unwrap();
+    }
+
+    async fn passes(&mut self, resource: Resource) {
+        let passed = Passed { resource, breach: BREACH };
+        self.pass.send(passed).await.unwrap();
+    }
+
+    async fn say(&mut self, message: &FromWorker, payload: &[u8]) {
+        // To a task that has ended it is moot.
+        write_frame(&mut self.line, message, &[payload]).await.ok();
+    }
+
+    async fn done(&mut self, number: u64, leftovers: Leftovers) {
+        let report = BatchReport { batch: number, leftovers, ..BatchReport::default() };
+        self.say(&FromWorker::Done(report, Vec::new()), b"result").await;
+    }
+
+    async fn saved(&mut self, number: u64, tasks: usize) {
+        let report = SavedReport { batch: number, task_nanoseconds: vec![1; tasks] };
+        self.say(&FromWorker::Saved(report), b"one").await;
+    }
+
+    /// Waits until the agent has killed the process.
+    async fn killed(&mut self) {
+        let mut child = std::mem::replace(&mut self.child, Command::new("true").spawn().unwrap());
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
+    }
+
+    /// The next batch that ended while the worker lived.
+    async fn outcome(&mut self) -> (Box<BatchOutcome>, bool) {
+        let event = self.events.recv().await.unwrap();
+        let WorkerEvent::Ended { outcome, recycle, .. } = event else { panic!("{event:?}") };
+        (outcome, recycle)
+    }
+
+    /// What is left after its end.
+    async fn remains(mut self, ended: Ended) -> (Remains, mpsc::Receiver<WorkerEvent>) {
+        drop(self.line);
+        self.tell_end.send(ended).unwrap();
+        let remains = self.remains.await.unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (remains, self.events)
+    }
+}
+
+fn only_failure(remains: Remains) -> Failure {
+    let [Some(outcome), None] = remains.ended else { panic!("{remains:?}") };
+    outcome.result.unwrap_err()
+}
+
+#[tokio::test]
+async fn once_the_agent_has_decided_to_kill_a_worker_its_answers_do_not_count() {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.orders.send(Order::Stop(StopReason::Cancelled)).await.unwrap();
+    liar.killed().await;
+    liar.saved(1, 1).await;
+    liar.done(1, Leftovers::default()).await;
+    let (remains, mut events) = liar.remains(KILLED).await;
+    assert!(remains.ended[0].as_ref().unwrap().saved.pickles.is_empty());
+    assert_eq!(only_failure(remains).kind, Kind::Cancelled);
+    assert!(events.try_recv().is_err(), "no batch ended well");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_sent_before_a_death_counts() {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.saved(1, 2).await;
+    liar.done(1, Leftovers::default()).await;
+    let (remains, mut events) = liar.remains(KILLED).await;
+    let told = match events.try_recv() {
+        Ok(WorkerEvent::Ended { outcome, .. }) => outcome,
+        _ => remains.ended.into_iter().flatten().next().unwrap(),
+    };
+    assert_eq!(told.saved.task_nanoseconds, [1, 1]);
+    assert_eq!(told.result.unwrap().payload, b"result".as_slice());
+}
+
+#[tokio::test]
+async fn what_was_saved_outlives_a_death_and_the_failure_tells_the_attempt() {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.saved(1, 1).await;
+    liar.saved(1, 1).await;
+    let (remains, _) = liar.remains(KILLED).await;
+    assert_eq!(remains.ended[0].as_ref().unwrap().saved.pickles, [b"one".as_slice(); 2]);
+    let failure = only_failure(remains);
+    assert_eq!((failure.kind, failure.attempt), (Kind::WorkerKilled, 2));
+}
+
+#[tokio::test]
+async fn a_worker_that_saves_what_is_not_its_own_is_killed() {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.saved(1, 4).await;
+    liar.killed().await;
+    let (remains, _) = liar.remains(KILLED).await;
+    assert_eq!(only_failure(remains).kind, Kind::WorkerCrashed);
+}
+
+#[tokio::test]
+async fn a_worker_with_leftovers_is_replaced_and_begins_nothing_else() {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.give(2, 1).await;
+    let leftovers = Leftovers { threads: 1, ..Leftovers::default() };
+    liar.done(1, leftovers).await;
+    let (outcome, recycle) = liar.outcome().await;
+    assert_eq!((outcome.notes.as_slice(), recycle), ([Note::ThreadsLeft(1)].as_slice(), true));
+    let mut told_to_leave = [0; 4096];
+    assert!(liar.line.read(&mut told_to_leave).await.unwrap() > 0);
+    assert!(liar.progress.is_withdrawn(1), "the second batch was taken back");
+    let (remains, _) = liar.remains(Ended { exit: Exit::Code(0), ..KILLED }).await;
+    assert!(remains.ended.iter().all(Option::is_none), "it runs elsewhere: {remains:?}");
+}
+
+#[tokio::test]
+async fn what_was_left_makes_a_worker_old_for_good() {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.done(1, Leftovers { out_of_memory: true, ..Leftovers::default() }).await;
+    assert!(liar.outcome().await.1);
+    liar.give(2, 0).await;
+    liar.done(2, Leftovers::default()).await;
+    assert!(liar.outcome().await.1);
+    liar.remains(KILLED).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_passes_a_limit_is_killed_and_says_which() {
+    let limits = [
+        (Resource::Memory, Kind::MemoryLimit),
+        (Resource::Processes, Kind::ProcessLimit),
+        (Resource::Scratch, Kind::ScratchLimit),
+    ];
+    for (resource, kind) in limits {
+        let mut liar = Liar::start().await;
+        liar.give(1, 0).await;
+        liar.passes(resource).await;
+        liar.killed().await;
+        let failure = only_failure(liar.remains(KILLED).await.0);
+        assert_eq!((failure.kind, failure.breach), (kind, Some(BREACH)));
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_to_an_idle_worker_over_a_limit_runs_elsewhere() {
+    let mut liar = Liar::start().await;
+    liar.passes(Resource::Memory).await;
+    liar.order(1, 0).await;
+    liar.killed().await;
+    let (remains, _) = liar.remains(KILLED).await;
+    assert!(matches!(remains.orders[..], [Order::Run(_)]), "{remains:?}");
+    assert!(remains.ended.iter().all(Option::is_none), "{remains:?}");
+}
+
+#[tokio::test]
+async fn news_of_an_earlier_batchs_cpu_time_is_no_news() {
+    let mut liar = Liar::start().await;
+    liar.passes(Resource::CpuTime).await;
+    liar.give(1, 0).await;
+    liar.done(1, Leftovers::default()).await;
+    assert!(liar.outcome().await.0.result.is_ok());
+    liar.remains(KILLED).await;
+}
