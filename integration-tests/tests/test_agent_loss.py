@@ -174,7 +174,6 @@ def test_a_task_that_kills_the_agent_each_time_is_named(private, log, return_as)
     assert run(delayed(tasks.double)(i) for i in range(4)) == [0, 2, 4, 6]
 
 
-@pytest.mark.skipif(not hasattr(Settings(), "retries"), reason="no such option yet")
 @pytest.mark.parametrize("return_as", RETURN_AS)
 def test_without_retries_the_loss_is_the_calls_end(private, log, gate, return_as):
     with (
