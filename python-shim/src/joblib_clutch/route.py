@@ -76,7 +76,7 @@ class Route:
         self._profile = profile
         self._settings = settings
         self._blobs = blobs
-        self._drain = drain
+        self._drain: Callable[[Batch], object] | None = drain
         self._most = most_resubmissions(settings)
         # Reentrant, as for `Session`.
         self._lock = threading.RLock()
@@ -146,6 +146,8 @@ class Route:
             self._closed.set()
             waiting, self._waiting = self._waiting, []
             link = self._link
+            # It leads back to the call, which is to go without the collector.
+            self._drain = None
         for batch in waiting:
             _post(link, batch, _cancelled())
         link.native.close()
@@ -198,8 +200,10 @@ class Route:
             except Exception as error:  # noqa: BLE001 - whatever it is, batches end of it
                 given_up = self._give_up(lost, error, time.monotonic() - begin)
                 # Whoever handled the endings of the lost session may be gone.
-                for batch in given_up:
-                    self._drain(batch)
+                drain = self._drain
+                if drain is not None:
+                    for batch in given_up:
+                        drain(batch)
                 return
             if link is None or self._sent_again(link, lost):
                 return
