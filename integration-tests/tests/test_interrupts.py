@@ -23,7 +23,7 @@ SLEEPERS = """
         pathlib.Path(f"{path}.{os.getpid()}").write_text(str(os.getpid()))
         time.sleep(60)
 
-    options = {"agents": sys.argv[2]} if len(sys.argv) > 2 else {}
+    options = {"retries": 0, **({"agents": sys.argv[2]} if len(sys.argv) > 2 else {})}
     # Started by another program, a script may have SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     say(parent=Parallel(n_jobs=2, backend="clutch", **options)(

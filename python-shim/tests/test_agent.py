@@ -104,6 +104,29 @@ def test_it_starts_once_for_many_threads_and_again_after_its_death(
     assert last.poll() == -15
 
 
+def test_a_successor_that_dies_at_once_has_a_successor(
+    agent: FakeAgent,
+    binary: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    second_dies = 'if open(os.environ["STARTS"]).read().count("\\n") == 2: sys.exit("no")\n'
+    binary(LISTENS.replace('print("not the line', f'{second_dies}    print("not the line'))
+    monkeypatch.setenv("ADDRESS", agent.address)
+
+    def die(conversation: Conversation, _: object) -> None:
+        agent.on_batch = None
+        (connection,) = connections._registry._connections.values()
+        connection._agent._process.kill()
+        conversation.outgoing.put(None)
+
+    agent.on_batch = die
+    with parallel_config("clutch"):
+        assert Parallel(n_jobs=2)(delayed(len)("ab") for _ in range(2)) == [2, 2]
+    assert len((tmp_path / "starts").read_text().splitlines()) == 3
+    connections.close_all()
+
+
 def test_only_public_modules_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ["numpy", "numpy.linalg", "numpy._core", "numpy.a.b.c", "numpy.test.x", "secret"]:
         monkeypatch.setitem(sys.modules, name, os)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from clutch_wire.clutch.v1 import failure_pb2
+from fake_agent import TaskFailureError
 from joblib import Parallel, delayed, parallel_config
 
+import joblib_clutch
 from joblib_clutch import connections, route
 from joblib_clutch import exceptions as errors
 from joblib_clutch.call import Call, CallPlan
@@ -29,6 +32,15 @@ RUNS: Counter[int] = Counter()
 def double(value: int) -> int:
     RUNS[value] += 1
     return 2 * value
+
+
+def be_killed() -> None:
+    # Its agent has tried it twice.
+    raise TaskFailureError(failure_pb2.FAILURE_KIND_WORKER_KILLED, message="again", attempt=2)
+
+
+def add_attempt(ended: Any) -> None:
+    ended.earlier_attempts.add(kind=failure_pb2.FAILURE_KIND_WORKER_KILLED, message="once")
 
 
 def hang_up(conversation: Conversation, _: object = None) -> None:
@@ -105,27 +117,58 @@ def test_the_same_bytes_are_sent_again_in_the_order_of_submission(agent: FakeAge
     assert payloads(agent)[-20:] == first
 
 
-def test_a_batch_is_sent_three_times_and_then_named(
-    agent: FakeAgent, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_batch_is_sent_three_times_and_then_named(agent: FakeAgent) -> None:
     agent.on_batch = hang_up
     with (
+        pytest.warns(errors.ClutchWarning) as warned,
         parallel_config("clutch", agents=agent.address),
         pytest.raises(errors.AgentUnavailableError, match="each of the 3 times") as caught,
     ):
         Parallel(n_jobs=2)(delayed(double)(i) for i in range(2))
     assert "function double" in str(caught.value)
     assert agent.address in str(caught.value)
+    assert (caught.value.attempt, len(caught.value.earlier_attempts)) == (3, 2)
     assert Counter(payloads(agent)).most_common(1)[0][1] == 3
-    told = [record.getMessage() for record in caplog.records if record.name == "joblib_clutch"]
-    assert (
-        told
-        == [
-            "the agent was lost (it ended the session); 2 batches are run again on the one at"
-            f" {agent.address}"
-        ]
-        * 2
-    )
+    assert [str(warning.message) for warning in warned] == [
+        "the agent was lost (it ended the session); 2 batches are run again on the one at"
+        f" {agent.address}"
+    ] * 2
+
+
+def test_warnings_made_errors_end_no_call(
+    agent: FakeAgent, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent.on_batch = HangUpOnce(at=1)
+    with parallel_config("clutch", agents=agent.address), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Parallel(n_jobs=2)(delayed(double)(i) for i in range(2)) == [0, 2]
+    (told,) = [record for record in caplog.records if record.name == "joblib_clutch"]
+    assert "run again" in told.getMessage()
+
+
+def test_the_report_tells_attempts_that_went_with_their_agents(agent: FakeAgent) -> None:
+    agent.on_batch = HangUpOnce(at=1)
+    with parallel_config("clutch", agents=agent.address):
+        Parallel(n_jobs=2, batch_size=1)(delayed(double)(i) for i in range(2))
+    report = joblib_clutch.last_report()
+    assert report is not None
+    assert [(row.attempts, row.retried) for row in report.rows] == [(2, ("AGENT_UNAVAILABLE",))] * 2
+    assert report.summary()["batches_retried"] == 2
+
+
+def test_a_failure_tells_attempts_that_went_with_their_agents(agent: FakeAgent) -> None:
+    agent.on_batch = HangUpOnce(at=1)
+    agent.on_end = add_attempt
+    with (
+        parallel_config("clutch", agents=agent.address),
+        pytest.raises(errors.WorkerKilledError) as caught,
+        pytest.warns(errors.ClutchWarning, match="run again"),
+    ):
+        Parallel(n_jobs=2)(delayed(be_killed)() for _ in range(2))
+    assert caught.value.attempt == 3
+    lost, killed = caught.value.earlier_attempts
+    assert lost[:3] == ("AGENT_UNAVAILABLE", "the agent was lost: it ended the session", None)
+    assert killed.kind == "WORKER_KILLED"
 
 
 def test_a_failed_batch_is_not_sent_again(agent: FakeAgent) -> None:
@@ -143,16 +186,14 @@ def test_a_failed_batch_is_not_sent_again(agent: FakeAgent) -> None:
 
 
 @pytest.mark.parametrize("return_as", WAYS)
-def test_without_retries_the_loss_is_told_at_once(
-    agent: FakeAgent, return_as: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(route, "DEFAULT_RETRIES", 0)
+def test_without_retries_the_loss_is_told_at_once(agent: FakeAgent, return_as: str) -> None:
     agent.on_batch = hang_up
     with (
         parallel_config("clutch", agents=agent.address),
         pytest.raises(errors.AgentUnavailableError, match=r"^lost the agent at .*: it ended"),
     ):
-        list(Parallel(n_jobs=2, return_as=return_as)(delayed(double)(i) for i in range(4)))
+        run = Parallel(n_jobs=2, return_as=return_as, retries=0)
+        list(run(delayed(double)(i) for i in range(4)))
     assert len(agent.requests) == 1
 
 

@@ -28,6 +28,8 @@ pub struct Batch {
     pub buffers: Vec<v1::BlobUse>,
     /// Objects that the tasks refer to by their index.
     pub shared: Vec<v1::SharedObject>,
+    /// How each agent was lost that had the batch before.
+    pub losses: Vec<String>,
 }
 
 /// A batch that ended.
@@ -61,7 +63,9 @@ pub struct Outcome {
     pub ran_nanoseconds: u64,
     /// The worker; 0 when it never reached one.
     pub worker_pid: u32,
-    /// Attempts before this one, in order.
+    /// How each agent was lost that had the batch before.
+    pub losses: Vec<String>,
+    /// Attempts before this one at the same agent, in order.
     pub earlier: Vec<v1::Attempt>,
 }
 

@@ -95,7 +95,7 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         Some(batch_ended::Outcome::Value(value)) => {
             Ok(whole_value(shared.data_line.get().cloned(), value, pieces)?)
         }
-        Some(batch_ended::Outcome::Failure(failure)) => Err(failure),
+        Some(batch_ended::Outcome::Failure(failure)) => Err(counted(failure, open.losses.len())),
         None => return Err(Broken("an outcome has neither value nor failure")),
     };
     let timings = ended.timings.unwrap_or_default();
@@ -103,6 +103,7 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         ran_nanoseconds: timings.task_nanoseconds.iter().sum(),
         worker_pid: ended.worker_pid,
         result,
+        losses: open.losses,
         earlier: ended.earlier_attempts,
     };
     open.call.rows().add(Row {
@@ -112,12 +113,21 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         timings,
         usage: ended.usage.unwrap_or_default(),
         failed: outcome.result.as_ref().err().map(|failure| failure.kind),
+        losses: outcome.losses.len(),
         earlier: outcome.earlier.iter().map(|attempt| attempt.kind).collect(),
         notes: ended.notes,
     });
     let ending = Ending::Outcome(Box::new(outcome));
     open.call.push(Ended { token: open.token, ending });
     Ok(())
+}
+
+/// The agent knows of its own attempts only.
+fn counted(mut failure: v1::Failure, losses: usize) -> v1::Failure {
+    if failure.attempt > 0 {
+        failure.attempt += u32::try_from(losses).unwrap_or(0);
+    }
+    failure
 }
 
 fn whole_value(

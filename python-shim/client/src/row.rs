@@ -40,7 +40,9 @@ pub struct Row {
     pub usage: v1::Usage,
     /// The kind of failure; `None` when it returned.
     pub failed: Option<i32>,
-    /// The kinds of failure of the attempts before this one, in order.
+    /// How many agents were lost that had the batch before.
+    pub losses: usize,
+    /// The kinds of failure of the attempts before this one at the same agent, in order.
     pub earlier: Vec<i32>,
     /// What else happened.
     pub notes: Vec<v1::Note>,
@@ -100,6 +102,7 @@ mod tests {
             timings: v1::Timings::default(),
             usage: v1::Usage::default(),
             failed: None,
+            losses: 0,
             earlier: earlier.to_vec(),
             notes: notes.collect(),
         }

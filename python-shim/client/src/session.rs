@@ -96,6 +96,7 @@ pub(crate) struct Open<T> {
     pub(crate) token: T,
     pub(crate) call: Arc<Call<T>>,
     pub(crate) tasks: u32,
+    pub(crate) losses: Vec<String>,
 }
 
 impl<T: Send + 'static> Session<T> {
@@ -222,12 +223,12 @@ impl<T: Send + 'static> Session<T> {
         }
         // Names grow in the order of sending, as the agent demands.
         let batch_id = state.next_id();
-        let Batch { tasks, payload, buffers, shared } = batch;
+        let Batch { tasks, payload, buffers, shared, losses } = batch;
         let call_id = call.id();
         let frame =
             v1::SubmitBatch { batch_id, call_id, tasks, buffers, shared, ..Default::default() };
         state.outbox.put_batch(Outgoing { frame, payload });
-        state.open.insert(batch_id, Open { token, call: Arc::clone(call), tasks });
+        state.open.insert(batch_id, Open { token, call: Arc::clone(call), tasks, losses });
         self.shared.wake(state);
         true
     }

@@ -27,6 +27,7 @@ pub(crate) struct Call {
 
 #[pymethods]
 impl Call {
+    #[expect(clippy::too_many_arguments, reason = "what a batch is")]
     fn submit(
         &self,
         batch: Py<PyAny>,
@@ -34,6 +35,7 @@ impl Call {
         data: &Bound<'_, PyBytes>,
         buffers: Uses,
         shared: Vec<(u64, Uses)>,
+        losses: Vec<String>,
     ) -> bool {
         let payload = if data.as_bytes().len() < COPY_BYTES {
             Bytes::copy_from_slice(data.as_bytes())
@@ -45,7 +47,7 @@ impl Call {
             buffers: uses(buffers),
         });
         let shared = shared.collect();
-        let batch_of_tasks = Batch { tasks, payload, buffers: uses(buffers), shared };
+        let batch_of_tasks = Batch { tasks, payload, buffers: uses(buffers), shared, losses };
         self.session.submit(&self.call, batch, batch_of_tasks)
     }
 

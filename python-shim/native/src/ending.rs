@@ -33,10 +33,13 @@ fn told(py: Python<'_>, token: Py<PyAny>, outcome: Outcome) -> PyResult<Bound<'_
     let ran = seconds(outcome.ran_nanoseconds);
     let pid = outcome.worker_pid;
     match outcome.result {
-        Err(failure) => {
-            (token, "FAILED", ran, errors::failure(py, &failure, pid, &outcome.earlier)?)
-                .into_pyobject(py)
-        }
+        Err(failure) => (
+            token,
+            "FAILED",
+            ran,
+            errors::failure(py, &failure, pid, outcome.losses, &outcome.earlier)?,
+        )
+            .into_pyobject(py),
         Ok(value) => match results(py, value) {
             Ok(Some((pickles, buffers))) => {
                 (token, "OK", ran, pickles, buffers, pid).into_pyobject(py)

@@ -22,6 +22,9 @@ create_exception!(
 );
 create_exception!(_native, BlobRefusedError, PyException, "The agent has no room; the failure.");
 
+/// The kind of an attempt that went with its agent. No agent tells of it.
+pub(crate) const LOST_AGENT: &str = "AGENT_UNAVAILABLE";
+
 /// The refusal as a dictionary.
 pub(crate) fn refusal(py: Python<'_>, refusal: &v1::Refusal) -> PyResult<PyErr> {
     let said = PyDict::new(py);
@@ -43,6 +46,7 @@ pub(crate) fn failure<'py>(
     py: Python<'py>,
     failure: &v1::Failure,
     worker_pid: u32,
+    losses: Vec<String>,
     earlier: &[v1::Attempt],
 ) -> PyResult<Bound<'py, PyDict>> {
     let said = PyDict::new(py);
@@ -68,7 +72,9 @@ pub(crate) fn failure<'py>(
         let kind = kind_name(attempt.kind);
         (kind, attempt.message.clone(), attempt.worker_pid, seconds(attempt.ended_at))
     };
-    said.set_item("earlier_attempts", earlier.iter().map(attempt).collect::<Vec<_>>())?;
+    let lost = |message| (LOST_AGENT.to_owned(), message, 0, 0.0);
+    let attempts = losses.into_iter().map(lost).chain(earlier.iter().map(attempt));
+    said.set_item("earlier_attempts", attempts.collect::<Vec<_>>())?;
     Ok(said)
 }
 

@@ -5,7 +5,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::errors::{kind_name, note_name};
+use crate::errors::{self, kind_name, note_name};
 
 const NANO: f64 = 1e-9;
 
@@ -25,7 +25,9 @@ fn tuple<'py>(py: Python<'py>, row: &Row) -> PyResult<Bound<'py, PyTuple>> {
     let t = &row.timings;
     let ran = t.task_nanoseconds.iter().map(|ran| seconds(*ran)).collect::<Vec<_>>();
     let transfer = between(t.assigned_at, t.received_at) + between(t.pickled_at, t.ended_at);
-    let attempts = row.earlier.len() + usize::from(row.worker_pid != 0);
+    let losses = std::iter::repeat_n(errors::LOST_AGENT.to_owned(), row.losses);
+    let retried = losses.chain(row.earlier.iter().map(|kind| kind_name(*kind)));
+    let attempts = row.losses + row.earlier.len() + usize::from(row.worker_pid != 0);
     let fields = [
         row.batch_id.into_bound_py_any(py)?,
         row.tasks.into_bound_py_any(py)?,
@@ -41,7 +43,7 @@ fn tuple<'py>(py: Python<'py>, row: &Row) -> PyResult<Bound<'py, PyTuple>> {
         row.usage.peak_memory_bytes.into_bound_py_any(py)?,
         row.failed.map_or_else(|| "OK".to_owned(), kind_name).into_bound_py_any(py)?,
         attempts.into_bound_py_any(py)?,
-        PyTuple::new(py, row.earlier.iter().map(|kind| kind_name(*kind)))?.into_any(),
+        PyTuple::new(py, retried.collect::<Vec<_>>())?.into_any(),
         PyTuple::new(py, row.notes.iter().map(|note| (note_name(note.kind), note.count)))?
             .into_any(),
     ];

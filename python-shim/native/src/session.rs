@@ -175,9 +175,9 @@ impl Session {
         };
         match done {
             Ok(put) => Ok(put),
-            Err(BlobError::Refused(failure)) => {
-                Err(BlobRefusedError::new_err(errors::failure(py, &failure, 0, &[])?.unbind()))
-            }
+            Err(BlobError::Refused(failure)) => Err(BlobRefusedError::new_err(
+                errors::failure(py, &failure, 0, Vec::new(), &[])?.unbind(),
+            )),
             Err(BlobError::Lost(lost)) => Err(OpenFailedError::new_err(lost.0)),
             Err(BlobError::Io(error)) => Err(PyOSError::new_err(error.to_string())),
         }

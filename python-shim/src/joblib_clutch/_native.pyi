@@ -59,9 +59,11 @@ class Call:
         data: bytes,
         buffers: Uses,
         shared: Sequence[tuple[int, Uses]],
+        losses: Sequence[str],
     ) -> bool:
         """Run a batch. Never blocks. `data` is pickled; `batch` comes back with its ending.
-        False when the agent is lost: then there is none.
+        False when the agent is lost: then there is none. `losses`: how each agent was
+        lost that had the batch before.
         """
 
     def take(self) -> list[Ending]:

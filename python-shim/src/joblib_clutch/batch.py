@@ -113,6 +113,8 @@ class Batch:
         What was sent, until it ended.
     attempts : int
         How often it was sent.
+    losses : list of str
+        How the agents were lost that had it.
     session : Session or None
         Where it was sent last.
     error : Exception or None
@@ -126,6 +128,7 @@ class Batch:
         "error",
         "functions",
         "future",
+        "losses",
         "number",
         "payload",
         "session",
@@ -145,5 +148,6 @@ class Batch:
         self.future = BatchFuture(call)
         self.payload: Any = None
         self.attempts = 0
+        self.losses: list[str] = []
         self.session: Session | None = None
         self.error: Exception | None = None

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from joblib_clutch.settings import Settings
 
 
-# How long to wait, in seconds, before each further attempt to reach a named agent
-# that was lost: an operator's takes a moment to be started again.
+# How long to wait, in seconds, before each further attempt to reach an agent that
+# was lost: an operator's takes a moment to be started again.
 _PAUSES = (0.1, 0.3, 1.0, 3.0)
 # How long the process waits at its end for those who look for an agent.
 _SEARCH_TIMEOUT_SECONDS = 2
@@ -205,12 +205,14 @@ def session_again(settings: Settings, ended: threading.Event) -> Session:
         The agent cannot be started or reached, or refused, or this process
         has closed its connections.
     """
-    for pause in _PAUSES:
+    # What killed the agent may have killed its successor too; that is all there is
+    # to wait for where we start it.
+    for pause in _PAUSES if settings.agents is not None else _PAUSES[:2]:
         connection = _registry.known(settings.agents, settings.env)
         try:
             return connection.session()
         except AgentUnavailableError:
-            if settings.agents is None or ended.wait(pause):
+            if ended.wait(pause):
                 raise
     return _registry.known(settings.agents, settings.env).session()
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from joblib_clutch.connections import in_background, session_again
-from joblib_clutch.exceptions import AgentUnavailableError, CallCancelledError, ClutchError
+from joblib_clutch.evidence import Attempt
+from joblib_clutch.exceptions import (
+    AgentUnavailableError,
+    CallCancelledError,
+    ClutchError,
+    ClutchWarning,
+)
 from joblib_clutch.failures import function_name
 from joblib_clutch.session import SessionLostError
 
@@ -69,7 +76,7 @@ class Route:
         self._profile = profile
         self._settings = settings
         self._blobs = blobs
-        self._drain = drain
+        self._drain: Callable[[Batch], object] | None = drain
         self._most = most_resubmissions(settings)
         # Reentrant, as for `Session`.
         self._lock = threading.RLock()
@@ -139,6 +146,8 @@ class Route:
             self._closed.set()
             waiting, self._waiting = self._waiting, []
             link = self._link
+            # It leads back to the call, which is to go without the collector.
+            self._drain = None
         for batch in waiting:
             _post(link, batch, _cancelled())
         link.native.close()
@@ -157,7 +166,9 @@ class Route:
                 ]
         except SessionLostError:
             return False
-        sent = link.native.submit(batch, len(batch.functions), payload.data, buffers, shared)
+        sent = link.native.submit(
+            batch, len(batch.functions), payload.data, buffers, shared, batch.losses
+        )
         if self._most == 0:
             # Sent from where it is; kept no longer than that takes.
             payload.data = b""
@@ -189,8 +200,10 @@ class Route:
             except Exception as error:  # noqa: BLE001 - whatever it is, batches end of it
                 given_up = self._give_up(lost, error, time.monotonic() - begin)
                 # Whoever handled the endings of the lost session may be gone.
-                for batch in given_up:
-                    self._drain(batch)
+                drain = self._drain
+                if drain is not None:
+                    for batch in given_up:
+                        drain(batch)
                 return
             if link is None or self._sent_again(link, lost):
                 return
@@ -225,6 +238,8 @@ class Route:
         if batch.future.done:  # by the failure of another batch
             _post(link, batch, _cancelled())
             return
+        if batch.attempts > 0 and batch.session is not None:
+            batch.losses.append(f"the agent was lost: {batch.session.how()}")
         # Counted whether it gets there or not: an agent may be lost at once each time.
         batch.attempts += 1
         try:
@@ -267,7 +282,12 @@ class Route:
         self._told = lost
         count = "1 batch is" if batches == 1 else f"{batches} batches are"
         where = "a new one" if self._settings.agents is None else f"the one at {session.address}"
-        _logger.warning("the agent was lost (%s); %s run again on %s", lost.how(), count, where)
+        text = f"the agent was lost ({lost.how()}); {count} run again on {where}"
+        try:
+            warnings.warn(text, ClutchWarning, stacklevel=1)
+        except ClutchWarning:
+            # Nobody could handle it as an error here.
+            _logger.warning(text)
 
 
 def most_resubmissions(settings: Settings) -> int:
@@ -283,8 +303,7 @@ def most_resubmissions(settings: Settings) -> int:
     int
         At least 0.
     """
-    retries: int | None = settings.retries
-    return DEFAULT_RETRIES if retries is None else retries
+    return DEFAULT_RETRIES if settings.retries is None else settings.retries
 
 
 def _post(link: Link, batch: Batch, error: Exception) -> None:
@@ -299,6 +318,10 @@ def _worn_out(batch: Batch, lost: Session) -> AgentUnavailableError:
         kind="AGENT_UNAVAILABLE",
         fault="AGENT",
         function=function_name(batch.functions, None),
+        attempt=batch.attempts,
+        earlier_attempts=tuple(
+            Attempt("AGENT_UNAVAILABLE", message, None, 0.0) for message in batch.losses
+        ),
         advice="see whether a task of this batch ends the agent, its parent process",
         **lost.evidence(),
     )
