@@ -43,7 +43,7 @@ pub(super) struct MemoryEvidence {
     pub(super) counters: Counters,
     /// A look had found the limit passed, and nobody had acted yet.
     pub(super) passed: Option<Breach>,
-    /// The kernel killed somebody near it for want of memory since it began.
+    /// The kernel killed somebody near it for want of memory while it ran.
     /// Known only where nobody counted for it alone.
     pub(super) killings_nearby: bool,
 }
@@ -80,7 +80,8 @@ enum Cause {
     Itself,
 }
 
-const KILLED: Exit = Exit::Signal(libc::SIGKILL);
+/// By SIGKILL, whoever sent it.
+pub(super) const KILLED: Exit = Exit::Signal(libc::SIGKILL);
 
 /// Part of a limit in use from which on an allocation may have failed: it is
 /// what was asked for that counts, not what was there already.

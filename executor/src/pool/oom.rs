@@ -4,8 +4,9 @@
 //! others there is the count of the control group that they share, and else
 //! that of the whole machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::identifiers::Pid;
 
@@ -13,17 +14,38 @@ use crate::identifiers::Pid;
 /// where their zygotes are, and that does not change.
 static SHARED: OnceLock<PathBuf> = OnceLock::new();
 
+/// Killings that are counted there and were told of a worker already.
+static EXPLAINED: AtomicU64 = AtomicU64::new(0);
+
 const WHOLE_MACHINE: &str = "/proc/vmstat";
 
-/// How often it happened until now where this worker lives; `None`: not known.
-pub(super) fn killings_near(worker: Pid) -> Option<u64> {
-    let file = SHARED.get_or_init(|| {
+/// How many killings nobody was told of yet where this worker lives; `None`: it
+/// is not known. That some came to be while a worker ran makes it probable that
+/// it was one of them.
+pub(super) fn unexplained(worker: Pid) -> Option<u64> {
+    let counted = count(&std::fs::read_to_string(shared(worker)).ok()?)?;
+    Some(counted.saturating_sub(EXPLAINED.load(Ordering::Acquire)))
+}
+
+/// One of them is told of a worker without a limit.
+pub(super) fn explain() {
+    EXPLAINED.fetch_add(1, Ordering::AcqRel);
+}
+
+/// Some were counted for a worker with a limit: the machine counts them again.
+pub(super) fn explain_counted(worker: Pid, killings: u64) {
+    if killings > 0 && shared(worker) == Path::new(WHOLE_MACHINE) {
+        EXPLAINED.fetch_add(killings, Ordering::AcqRel);
+    }
+}
+
+fn shared(worker: Pid) -> &'static Path {
+    SHARED.get_or_init(|| {
         let groups = std::fs::read_to_string(format!("/proc/{worker}/cgroup")).unwrap_or_default();
         let counts =
             |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| count(&text).is_some());
         candidates(&groups).find(counts).unwrap_or_else(|| WHOLE_MACHINE.into())
-    });
-    count(&std::fs::read_to_string(file).ok()?)
+    })
 }
 
 /// The files that may count for members of these groups, best first.
@@ -71,6 +93,6 @@ mod tests {
 
     #[test]
     fn this_machine_counts_somewhere() {
-        assert!(killings_near(Pid(std::process::id())).is_some());
+        assert!(unexplained(Pid(std::process::id())).is_some());
     }
 }

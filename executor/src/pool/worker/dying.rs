@@ -9,7 +9,7 @@ use super::life::{LEAVE, Life, State};
 use super::message::{BatchOutcome, Remains, Usage, WorkerStart};
 use super::outcome::Running;
 use crate::clock::Monotonic;
-use crate::pool::death::{Death, Intent, MemoryEvidence, explain};
+use crate::pool::death::{Death, Intent, KILLED, MemoryEvidence, explain};
 use crate::pool::orphans::is_ending;
 use crate::pool::reaper::Ended;
 
@@ -59,7 +59,8 @@ impl Life {
     /// for last answers.
     async fn bury(&mut self, ended: Ended, start: &WorkerStart) -> End {
         let at = Monotonic::now();
-        let memory = self.process.enclosed.evidence();
+        let killed = ended.exit == KILLED && self.intent.is_none();
+        let memory = self.process.enclosed.evidence(killed);
         self.process.enclosed.dissolve().await;
         start.reaper.sweep().await;
         End { ended, memory, at }

@@ -12,10 +12,15 @@ use crate::identifiers::Pid;
 use crate::limits::{Counters, Enclosure, Limits, Passed, Resource};
 use crate::pool::ProgressPage;
 use crate::pool::death::MemoryEvidence;
-use crate::pool::oom::killings_near;
+use crate::pool::oom;
 
 /// A batch that ran shorter than this is not worth a look at the counters.
 const WORTH_A_LOOK: Duration = Duration::from_millis(1);
+
+/// After a batch that ran longer than this, killings nearby are counted anew, so
+/// that what happened to others long ago is no evidence. Nobody notices a file
+/// read then.
+const LONG: Duration = Duration::from_millis(100);
 
 /// A worker's enclosure.
 #[derive(Debug)]
@@ -28,8 +33,8 @@ pub(super) struct Enclosed {
     waiting: Option<Passed>,
     /// The counters when they were looked at last.
     seen: Counters,
-    /// How many were killed near it when it began; `None`: somebody counts for
-    /// it alone, or nobody knows.
+    /// How many were killed near it for unknown reasons when that was looked at
+    /// last; `None`: somebody counts for it alone, or nobody knows.
     killings: Option<u64>,
 }
 
@@ -55,7 +60,7 @@ impl Enclosed {
             Failure::new(Kind::WorkerStartFailed, why)
         })?;
         let counts_alone = limits.memory_bytes.is_some();
-        let killings = (!counts_alone).then(|| killings_near(pid)).flatten();
+        let killings = (!counts_alone).then(|| oom::unexplained(pid)).flatten();
         let seen = Counters::default();
         Ok(Self { enclosure, pid, passed: Some(passed), waiting: None, seen, killings })
     }
@@ -124,12 +129,16 @@ impl Enclosed {
 
     /// What is to be said of a batch that ended, while the worker lives on.
     pub(super) fn notes(&mut self, ran: Duration) -> Vec<Note> {
+        if ran > LONG && self.killings.is_some() {
+            self.killings = oom::unexplained(self.pid);
+        }
         let Limits { memory_bytes, cpus, .. } = self.enclosure.limits();
         if ran < WORTH_A_LOOK || memory_bytes.is_none() && cpus.is_none() {
             return Vec::new();
         }
         let now = self.enclosure.counters();
         let before = std::mem::replace(&mut self.seen, now);
+        oom::explain_counted(self.pid, now.oom_kills.saturating_sub(before.oom_kills));
         notes(before, now)
     }
 
@@ -145,15 +154,21 @@ impl Enclosed {
     }
 
     /// What was counted until now; the worker is dead, and not dissolved yet.
-    pub(super) fn evidence(&mut self) -> MemoryEvidence {
+    /// `killed`: by a SIGKILL that is not ours.
+    pub(super) fn evidence(&mut self, killed: bool) -> MemoryEvidence {
         let Limits { memory_bytes: limit, soft_memory: soft, .. } = *self.enclosure.limits();
         self.receive();
         let passed = self.waiting.filter(|passed| passed.resource == Resource::Memory);
         let now = self.enclosure.counters();
         let oom_kills = now.oom_kills.saturating_sub(self.seen.oom_kills);
-        let killings_nearby = self.killings.is_some_and(|before| {
-            killings_near(self.pid).is_some_and(|killings| killings > before)
-        });
+        oom::explain_counted(self.pid, oom_kills);
+        let killings_nearby = killed
+            && self.killings.is_some_and(|before| {
+                oom::unexplained(self.pid).is_some_and(|killings| killings > before)
+            });
+        if killings_nearby {
+            oom::explain();
+        }
         MemoryEvidence {
             limit,
             soft,

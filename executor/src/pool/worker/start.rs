@@ -21,7 +21,7 @@ use super::output::Outputs;
 use super::process::{Happening, Process, signal};
 use super::reader::Reader;
 use crate::failure::{Failure, Kind};
-use crate::pool::death::{explain_start, explain_start_limit};
+use crate::pool::death::{KILLED, explain_start, explain_start_limit};
 use crate::pool::progress::ProgressPage;
 use crate::pool::reaper::Ended;
 use crate::pool::zygote::Forked;
@@ -168,5 +168,6 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
 }
 
 fn died(process: &mut Process, ended: Ended) -> Failure {
-    explain_start(process.pid, ended.exit, process.enclosed.evidence())
+    let memory = process.enclosed.evidence(ended.exit == KILLED);
+    explain_start(process.pid, ended.exit, memory)
 }
