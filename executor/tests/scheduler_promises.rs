@@ -62,6 +62,8 @@ struct World {
     withdrawn: [usize; 2],
     /// Memory is short, as the scheduler was told.
     short: bool,
+    /// Somebody has to go.
+    acute: bool,
     /// There was none left a moment ago.
     scarce_until: u64,
     /// Workers that made way.
@@ -97,6 +99,7 @@ impl World {
             prefetched: 0,
             withdrawn: [0, 0],
             short: false,
+            acute: false,
             scarce_until: 0,
             made_way: 0,
             last: BTreeSet::new(),
@@ -158,7 +161,7 @@ impl World {
             Action::Stop { worker, reason } => {
                 if reason == StopReason::Pressure {
                     let dying = |doing: &Doing| matches!(doing, Doing::Dying(_));
-                    assert!(self.short, "{worker} makes way for nothing");
+                    assert!(self.acute, "{worker} makes way for nothing");
                     assert!(!self.workers.values().any(dying), "more than one makes way");
                     self.made_way += 1;
                 }
@@ -378,14 +381,14 @@ fn happen(world: &mut World, dice: &mut Dice, number: u64) {
 
 /// Memory comes and goes.
 fn pressure(world: &mut World, dice: &mut Dice) {
-    match dice.roll(6) {
+    match dice.roll(7) {
         0 | 1 => {
-            world.short = true;
+            (world.short, world.acute) = (true, true);
             world.tell(Event::PressureBegan);
         }
         2 | 3 => {
             // As far as that is known, there is enough.
-            (world.short, world.scarce_until) = (false, 0);
+            (world.short, world.acute, world.scarce_until) = (false, false, 0);
             world.tell(Event::PressureEnded);
         }
         4 => {
@@ -393,6 +396,10 @@ fn pressure(world: &mut World, dice: &mut Dice) {
                 world.scarce_until = world.now + 1 + 1_000_000_000;
             }
             world.tell(Event::MemoryRanOut);
+        }
+        5 => {
+            (world.short, world.acute) = (true, false);
+            world.tell(Event::PressureEased);
         }
         _ => {
             let running = world.workers.values().filter_map(|doing| match doing {
@@ -436,5 +443,5 @@ fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
         prefetched > 100 && withdrawn.iter().all(|count| *count > 10),
         "{prefetched} {withdrawn:?}"
     );
-    assert!(again > 100 && made_way > 100 && last > 20, "{again} {made_way} {last}");
+    assert!(again > 100 && made_way > 50 && last > 20, "{again} {made_way} {last}");
 }

@@ -277,7 +277,7 @@ impl Dispatcher {
     /// faster.
     fn explain_pressure(&mut self, failure: &mut Failure, told: Option<Shortage>) {
         match told {
-            Some(Shortage { limit, peak }) => {
+            Some(Shortage { limit, peak, .. }) => {
                 failure.breach.get_or_insert(Breach { limit, peak });
             }
             None => self.apply(Event::MemoryRanOut),
@@ -328,15 +328,13 @@ impl Dispatcher {
         let before = self.shortage;
         self.shortage = *self.shortages.borrow_and_update();
         match (before, self.shortage) {
-            (None, Some(shortage)) => {
+            (_, None) => self.apply(Event::PressureEnded),
+            (Some(before), Some(shortage)) if before.acute == shortage.acute => {}
+            (_, Some(Shortage { acute: false, .. })) => self.apply(Event::PressureEased),
+            (_, Some(shortage)) => {
                 tracing::warn!(?shortage, "memory is short");
                 self.apply(Event::PressureBegan);
             }
-            (Some(_), None) => {
-                tracing::info!("memory is not short any more");
-                self.apply(Event::PressureEnded);
-            }
-            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

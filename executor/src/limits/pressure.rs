@@ -5,6 +5,9 @@
 pub(crate) struct Shortage {
     /// What may be used, in bytes.
     pub(crate) limit: u64,
-    /// What is used, in bytes.
+    /// The most that was in use since it began, in bytes.
     pub(crate) peak: u64,
+    /// Whether it is as bad now as when it began. Otherwise what runs fits, and
+    /// nothing more does.
+    pub(crate) acute: bool,
 }

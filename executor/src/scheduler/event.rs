@@ -73,8 +73,10 @@ pub enum Event {
     },
     /// The kernel killed a worker because there was no memory left.
     MemoryRanOut,
-    /// Memory runs short.
+    /// Memory runs short: somebody has to go.
     PressureBegan,
+    /// What runs fits, and nothing more does.
+    PressureEased,
     /// There is enough memory again.
     PressureEnded,
     /// Time has passed. Several times a second while memory is short.

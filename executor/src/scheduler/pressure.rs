@@ -30,6 +30,9 @@ pub(super) enum Memory {
     Scarce {
         until: Monotonic,
     },
+    /// What runs fits, and nothing more does.
+    Tight,
+    /// Somebody has to go.
     Short {
         /// When somebody left last, or when it began.
         since: Monotonic,
@@ -53,7 +56,7 @@ impl Scheduler {
     }
 
     pub(super) fn memory_ran_out(&mut self, now: Monotonic) {
-        if !self.is_short() {
+        if matches!(self.memory, Memory::Enough | Memory::Scarce { .. }) {
             self.memory = Memory::Scarce { until: now.after(PAUSE) };
         }
     }
@@ -76,7 +79,7 @@ impl Scheduler {
 
     /// Has one make way, if it must be now.
     pub(super) fn make_way(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
-        if !self.is_short() {
+        if matches!(self.memory, Memory::Enough | Memory::Scarce { .. }) {
             return;
         }
         let idle: Vec<_> = self.idle_workers().map(|(_, worker, _)| worker).collect();

@@ -49,6 +49,7 @@ impl Scheduler {
             }
             Event::MemoryRanOut => self.memory_ran_out(now),
             Event::PressureBegan => self.pressure_began(now, &mut actions),
+            Event::PressureEased => self.memory = Memory::Tight,
             Event::PressureEnded => self.memory = Memory::Enough,
             Event::Tick => {
                 self.withdraw_overdue(now, &mut actions);

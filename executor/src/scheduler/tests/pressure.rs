@@ -163,3 +163,16 @@ fn a_worker_that_is_ready_is_used_although_it_is_the_turn_of_somebody_else() {
     assert_eq!(world.submit(3, 1), []);
     assert_eq!(world.ready(2), [run(2, 2, 1)], "or two sessions start workers in turn for ever");
 }
+
+#[test]
+fn while_what_runs_fits_nobody_makes_way_and_nothing_begins() {
+    let mut world = World::busy(3);
+    assert_eq!(world.on(Event::PressureBegan), [makes_way(3)]);
+    assert_eq!(world.exited(3, [None, None]), []);
+    assert_eq!(world.on(Event::PressureEased), []);
+    assert_eq!(world.later(PATIENCE), []);
+    assert_eq!(world.ended(2), [Action::Retire(WorkerId(2))]);
+    assert_eq!(world.later(PATIENCE), [], "the last one may run to its end");
+    assert_eq!(world.on(Event::PressureBegan), []);
+    assert_eq!(world.later(PATIENCE), [last_attempt(1), makes_way(1)]);
+}
