@@ -3,13 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism};
+use tokio::sync::{mpsc, watch};
+
+use super::prepare::Encloser;
+use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Passed, Shortage};
 use crate::identifiers::{Pid, WorkerId};
+use crate::pool::ProgressPage;
 
 /// Encloses workers.
 #[derive(Debug, Clone)]
 pub(crate) struct Enforcer {
     enforcement: Arc<Enforcement>,
+    encloser: Arc<Encloser>,
 }
 
 impl Enforcer {
@@ -24,7 +29,8 @@ impl Enforcer {
             cannot: Vec::new(),
             memory_ceiling_bytes: options.memory_ceiling_bytes,
         };
-        Self { enforcement: Arc::new(enforcement) }
+        let encloser = Encloser::new(options, None);
+        Self { enforcement: Arc::new(enforcement), encloser: Arc::new(encloser) }
     }
 
     /// What holds limits here.
@@ -42,7 +48,13 @@ impl Enforcer {
         worker: WorkerId,
         pid: Pid,
         limits: Limits,
-    ) -> io::Result<Enclosure> {
-        Enclosure::new(worker, pid, limits)
+        progress: Arc<ProgressPage>,
+    ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
+        self.encloser.enclose(worker, pid, limits, progress, None, true)
+    }
+
+    /// What there is too little of, now; `None`: of nothing.
+    pub(crate) fn shortage(&self) -> watch::Receiver<Option<Shortage>> {
+        self.encloser.shortage()
     }
 }
