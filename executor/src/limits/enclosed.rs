@@ -178,3 +178,72 @@ impl Enclosed {
         std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identifiers::Pid;
+
+    fn enclosed(limits: Limits) -> Enclosed {
+        let process = Process { pid: Pid(u32::MAX), started_at: 1 };
+        let progress = Arc::new(ProgressPage::new().unwrap().0);
+        Enclosed::new(process, limits, progress, Parts::default(), mpsc::channel(1).0)
+    }
+
+    #[test]
+    fn each_batch_has_a_number_and_none_between_them() {
+        let enclosed = enclosed(Limits::default());
+        assert!(!enclosed.end() && enclosed.period().is_none());
+        let mut periods = Vec::new();
+        for task_cpu in [None, Some(Duration::from_secs(1)), None] {
+            // The next batch follows without a rest, or after one.
+            assert!(enclosed.begin(None));
+            periods.push(enclosed.period());
+            assert!(!enclosed.begin(task_cpu));
+            periods.push(enclosed.period());
+            assert_eq!(enclosed.task_cpu(), task_cpu);
+            assert!(enclosed.end() && !enclosed.end());
+            assert_eq!(enclosed.period(), None);
+        }
+        periods.dedup();
+        assert!(periods.len() == 6 && periods.iter().all(Option::is_some), "{periods:?}");
+    }
+
+    #[test]
+    fn there_is_something_to_look_at_only_with_limits_that_need_it() {
+        let none = LooksAt { group: false, tree: false, memory: false, anything: false };
+        let tree = LooksAt { tree: true, anything: true, ..none };
+        for (limits, task_cpu, looks_at) in [
+            (Limits::default(), None, none),
+            (Limits { cpus: Some(1.0), open_files: Some(9), ..Limits::default() }, None, none),
+            (Limits::default(), Some(Duration::from_secs(1)), tree),
+            (Limits { processes: Some(9), ..Limits::default() }, None, tree),
+            (
+                Limits { memory_bytes: Some(9), ..Limits::default() },
+                None,
+                LooksAt { memory: true, ..tree },
+            ),
+            (
+                Limits { scratch_bytes: Some(9), ..Limits::default() },
+                None,
+                LooksAt { tree: false, ..tree },
+            ),
+        ] {
+            let enclosed = enclosed(limits);
+            enclosed.begin(task_cpu);
+            assert_eq!(enclosed.looks_at(), looks_at, "{limits:?} {task_cpu:?}");
+        }
+    }
+
+    #[test]
+    fn the_highest_memory_is_kept() {
+        let enclosed = enclosed(Limits::default());
+        assert_eq!((enclosed.peak_memory(), enclosed.soft_bytes()), (None, None));
+        for bytes in [Some(5), None, Some(9), Some(7)] {
+            enclosed.saw_memory(bytes);
+        }
+        assert_eq!(enclosed.peak_memory(), Some(9));
+        enclosed.softened(4);
+        assert_eq!(enclosed.soft_bytes(), Some(4));
+    }
+}

@@ -57,4 +57,9 @@ impl Enforcer {
     pub(crate) fn shortage(&self) -> watch::Receiver<Option<Shortage>> {
         self.encloser.shortage()
     }
+
+    /// Removes what workers left outside their memory. For the agent's end.
+    pub(crate) fn close(&self) {
+        self.encloser.close();
+    }
 }

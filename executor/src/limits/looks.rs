@@ -125,7 +125,10 @@ impl Looks {
         if let (Some(limit), Some(directory)) = (limits.scratch_bytes, enclosed.scratch()) {
             sample.scratch_bytes = self.scratch.look(directory.directory(), limit, now);
         }
-        if let Some(soft) = enclosed.soft_bytes().filter(|_| now >= self.next_stall) {
+        // Both are of use only together.
+        if let Some(soft) = enclosed.soft_bytes().filter(|_| now >= self.next_stall)
+            && sample.cpu_nanoseconds.is_some()
+        {
             let pid = enclosed.process.pid;
             let near = proc.data_bytes(pid).is_some_and(|data| data + NEAR_BYTES > soft);
             sample.stuck = Some(near && proc.waits_for_itself(pid));

@@ -82,6 +82,14 @@ impl Encloser {
         Ok((Arc::new(enclosure), told))
     }
 
+    /// Removes the directories of all workers. For the agent's end.
+    pub(super) fn close(&self) {
+        let root = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(root) = root {
+            root.remove();
+        }
+    }
+
     /// The directory of a worker, in the agent's, which is made for the first
     /// of them.
     fn scratch(&self, worker: WorkerId) -> io::Result<Scratch> {

@@ -153,7 +153,7 @@ fn number(text: &str) -> Option<Pid> {
     text.parse().ok().map(Pid)
 }
 
-/// Bytes from a line such as `VmData:	  149288 kB`. The kernel escapes line
+/// Bytes from a line such as `VmData: 149288 kB`. The kernel escapes line
 /// breaks in the name of a process, so no other line can be forged.
 fn kibibytes(status: &[u8], key: &str) -> Option<u64> {
     let mut lines = status.split(|byte| *byte == b'\n');

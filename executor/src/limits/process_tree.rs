@@ -21,6 +21,23 @@ impl Proc {
         roots.iter().map(tree).collect()
     }
 
+    /// A tree by reading about all processes. A list of children may leave some
+    /// out while others of them end.
+    pub(super) fn whole_tree(&self, root: Process) -> Tree {
+        let Some(stat) = self.stat(root.pid).filter(|stat| stat.process == root) else {
+            return Tree::new();
+        };
+        let mut everything = self.by_parent();
+        let mut tree = vec![stat];
+        let mut at = 0;
+        while let Some(parent) = tree.get(at) {
+            // Removed, so there is no way in a circle.
+            tree.extend(everything.remove(&parent.process.pid).unwrap_or_default());
+            at += 1;
+        }
+        tree
+    }
+
     fn tree(&self, root: Process, everything: &mut Option<HashMap<Pid, Vec<Stat>>>) -> Tree {
         let Some(stat) = self.stat(root.pid).filter(|stat| stat.process == root) else {
             return Tree::new();
@@ -115,6 +132,7 @@ mod tests {
             let trees = Proc::at(root.path()).trees(&roots());
             assert_eq!(trees.iter().map(pids).collect::<Vec<_>>(), [vec![1, 2, 3, 4], vec![9]]);
             assert_eq!(threads(&trees[0]), 8);
+            assert_eq!(pids(&Proc::at(root.path()).whole_tree(roots()[0])), [1, 2, 3, 4]);
         }
     }
 
@@ -139,6 +157,7 @@ mod tests {
         // The shells, and one or both sleeps, whose shells have forked by now.
         assert!(tree.len() >= 3, "{tree:?}");
         assert_eq!(tree[0].process, root);
+        assert!(proc.whole_tree(root).len() >= 3);
         assert!(proc.children(Pid(std::process::id())).iter().any(|child| child.process == root));
         super::super::sweep::kill_below(&proc, root);
         shell.kill().unwrap();

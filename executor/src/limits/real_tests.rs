@@ -191,6 +191,32 @@ fn workers_together_over_their_ceiling_are_short_of_memory_until_one_ends() {
 }
 
 #[test]
+fn who_waits_for_ever_when_allocations_fail_is_over_the_limit() {
+    let scratch = tempfile::tempdir().unwrap();
+    let encloser = encloser(scratch.path(), None);
+    let soft_memory = true;
+    let limits = Limits { memory_bytes: Some(512 << 20), soft_memory, ..Limits::default() };
+    let mut worker = Worker::start(&encloser, limits);
+    let script = "import resource, threading, time\n\
+        while resource.getrlimit(resource.RLIMIT_DATA)[0] < 0: time.sleep(0.01)\n\
+        held, lock = [], threading.Lock()\n\
+        try:\n while True: held.append(bytearray(1 << 20))\n\
+        except MemoryError: lock.acquire(); lock.acquire()";
+    let python = std::env::var("CLUTCH_TEST_PYTHON").expect("set CLUTCH_TEST_PYTHON to a python");
+    worker.enclosure.busy(None);
+    worker.run(&format!("exec {python} -c '{script}'"));
+    let command = format!("/proc/{}/cmdline", worker.child.id());
+    while !std::fs::read_to_string(&command).unwrap().contains("MemoryError") {
+        std::thread::yield_now();
+    }
+    worker.enclosure.soften();
+    let passed = worker.passed().unwrap();
+    assert_eq!((passed.resource, passed.breach.limit), (Resource::Memory, 512 << 20));
+    // It was never over the limit itself.
+    assert!((256 << 20..512 << 20).contains(&passed.breach.peak), "{passed:?}");
+}
+
+#[test]
 fn who_rests_is_not_looked_at() {
     let scratch = tempfile::tempdir().unwrap();
     let encloser = encloser(scratch.path(), None);

@@ -98,17 +98,30 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let name = Path::new(&self.name);
-        if let Err(error) = remove_tree(self.root.directory.as_fd(), name) {
-            tracing::warn!(%error, path = %self.path().display(), "a scratch directory stays");
+        match remove_tree(self.root.directory.as_fd(), name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path().display(), "a scratch directory stays");
+            }
+        }
+    }
+}
+
+impl ScratchRoot {
+    /// Removes all of it now, whoever still has a part.
+    pub(super) fn remove(&self) {
+        match remove_tree(CWD, &self.path) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                tracing::warn!(%error, path = %self.path.display(), "a scratch directory stays");
+            }
         }
     }
 }
 
 impl Drop for ScratchRoot {
     fn drop(&mut self) {
-        if let Err(error) = remove_tree(CWD, &self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "a scratch directory stays");
-        }
+        self.remove();
     }
 }
 
@@ -182,10 +195,12 @@ mod tests {
         symlink("..", path.join("a/b/up")).unwrap();
         fs::write(path.join("a/b/c"), "x").unwrap();
         drop(scratch);
+        let late = root.directory(WorkerId(8)).unwrap();
         assert!(!path.exists() && outside.join("kept").exists());
         let parent = path.parent().unwrap().to_owned();
-        assert!(parent.exists());
-        drop(root);
+        root.remove();
+        assert!(!late.path().exists());
+        drop((late, root));
         assert!(!parent.exists() && base.path().exists());
     }
 

@@ -17,29 +17,34 @@ pub(super) fn open_directory(parent: impl AsFd, path: &Path) -> rustix::io::Resu
 const FLAGS: OFlags =
     OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
+/// Directories are entered so deep; one that is deeper is moved up first.
+const DEEPEST: u32 = 16;
+/// Names that are read at once.
+const NAMES_AT_ONCE: usize = 10_000;
+
 /// Removes a directory and all that is in it. Follows no link, enters no other
-/// file system, and needs two descriptors and no stack however deep the
-/// directories are: what is too deep is moved up first.
+/// file system, and needs few descriptors and little stack however deep the
+/// directories are.
 ///
 /// # Errors
-/// The first thing that cannot be removed, once nothing else can be.
+/// The last thing that could not be removed, once nothing else can be.
 pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<()> {
     let top = open_directory(parent, name)?;
-    let mut tree = Removal { top, moved: 0, changes: 0, obstacle: None };
+    let mut removal = Removal { top: top.as_fd(), moved: 0, changes: 0, obstacle: None };
     loop {
-        let before = tree.changes;
-        tree.pass()?;
-        match tree.obstacle.take() {
+        let before = removal.changes;
+        removal.clear(top.as_fd(), 0)?;
+        match removal.obstacle.take() {
             None => break,
-            Some(obstacle) if tree.changes == before => return Err(obstacle),
+            Some(obstacle) if removal.changes == before => return Err(obstacle),
             Some(_) => {}
         }
     }
     unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
-struct Removal {
-    top: OwnedFd,
+struct Removal<'a> {
+    top: BorrowedFd<'a>,
     /// Directories that were moved up, for their names.
     moved: u64,
     /// What was removed or moved.
@@ -48,82 +53,67 @@ struct Removal {
     obstacle: Option<Errno>,
 }
 
-impl Removal {
-    /// Removes files, and directories without directories in them.
-    fn pass(&mut self) -> rustix::io::Result<()> {
-        for name in names(self.top.as_fd())? {
-            if self.unlinked(None, &name) {
-                continue;
-            }
-            let emptied = self.enter(&name).and_then(|inner| {
-                self.empty(&inner, &name)?;
-                unlinkat(&self.top, name.as_c_str(), AtFlags::REMOVEDIR)
-            });
-            self.note(emptied);
+impl Removal<'_> {
+    /// Removes what is in a directory.
+    fn clear(&mut self, directory: BorrowedFd<'_>, depth: u32) -> rustix::io::Result<()> {
+        let names = names(directory)?;
+        if names.len() == NAMES_AT_ONCE {
+            self.obstacle = Some(Errno::AGAIN);
         }
-        Ok(())
-    }
-
-    /// Removes files from a directory below the top, and moves directories up.
-    fn empty(&mut self, inner: &OwnedFd, own: &CStr) -> rustix::io::Result<()> {
-        for name in names(inner.as_fd())? {
-            if !self.unlinked(Some(inner), &name) {
-                // To be moved it must be writable.
-                chmodat(inner, name.as_c_str(), Mode::RWXU, AtFlags::empty()).ok();
-                let moved = self.move_up(inner, &name, own);
-                self.note(moved);
+        for name in names {
+            let done = match unlinkat(directory, name.as_c_str(), AtFlags::empty()) {
+                Err(Errno::ISDIR) if depth < DEEPEST => self.descend(directory, &name, depth),
+                Err(Errno::ISDIR) => self.move_up(directory, &name),
+                done => done,
+            };
+            match done {
+                Ok(()) => self.changes += 1,
+                Err(Errno::NOENT) => {}
+                Err(error) => self.obstacle = Some(error),
             }
         }
         Ok(())
     }
 
-    fn move_up(&mut self, inner: &OwnedFd, name: &CStr, own: &CStr) -> rustix::io::Result<()> {
+    fn descend(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        depth: u32,
+    ) -> rustix::io::Result<()> {
+        let inner = enter(directory, name)?;
+        self.clear(inner.as_fd(), depth + 1)?;
+        unlinkat(directory, name, AtFlags::REMOVEDIR)
+    }
+
+    fn move_up(&mut self, directory: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+        // To be moved it must be writable.
+        chmodat(directory, name, Mode::RWXU, AtFlags::empty()).ok();
         loop {
             self.moved += 1;
-            let to = CString::new(format!("clutch-{}", self.moved)).unwrap_or_default();
-            if to.as_c_str() == own {
-                continue;
-            }
-            match renameat(inner, name, &self.top, to.as_c_str()) {
+            let to = format!("clutch-{}", self.moved);
+            match renameat(directory, name, self.top, to) {
                 // Somebody used that name.
                 Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
                 moved => return moved.inspect(|()| self.obstacle = Some(Errno::AGAIN)),
             }
         }
     }
+}
 
-    /// Removes what is no directory; `false`: it is one.
-    fn unlinked(&mut self, inner: Option<&OwnedFd>, name: &CStr) -> bool {
-        let parent = inner.unwrap_or(&self.top);
-        match unlinkat(parent, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => return false,
-            done => self.note(done),
-        }
-        true
-    }
-
-    fn enter(&self, name: &CStr) -> rustix::io::Result<OwnedFd> {
-        let alone = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let open = || match openat2(&self.top, name, FLAGS, Mode::empty(), alone) {
-            // Sandboxes do not know this call; few of them can mount.
-            Err(Errno::NOSYS) => openat(&self.top, name, FLAGS, Mode::empty()),
-            opened => opened,
-        };
-        let inner = open().or_else(|_| {
-            chmodat(&self.top, name, Mode::RWXU, AtFlags::empty())?;
-            open()
-        })?;
-        fchmod(&inner, Mode::RWXU)?;
-        Ok(inner)
-    }
-
-    fn note(&mut self, done: rustix::io::Result<()>) {
-        match done {
-            Ok(()) => self.changes += 1,
-            Err(Errno::NOENT) => {}
-            Err(error) => self.obstacle = Some(error),
-        }
-    }
+fn enter(directory: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    let alone = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let open = || match openat2(directory, name, FLAGS, Mode::empty(), alone) {
+        // Sandboxes do not know this call; few of them can mount.
+        Err(Errno::NOSYS) => openat(directory, name, FLAGS, Mode::empty()),
+        opened => opened,
+    };
+    let inner = open().or_else(|_| {
+        chmodat(directory, name, Mode::RWXU, AtFlags::empty())?;
+        open()
+    })?;
+    fchmod(&inner, Mode::RWXU)?;
+    Ok(inner)
 }
 
 fn names(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
@@ -132,6 +122,9 @@ fn names(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push(entry.file_name().to_owned());
+        }
+        if names.len() == NAMES_AT_ONCE {
+            break;
         }
     }
     Ok(names)
@@ -151,7 +144,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let mut at = open_directory(CWD, &path).unwrap();
         let name = "directory-with-a-long-name";
-        for _ in 0..3000 {
+        for _ in 0..300 {
             mkdirat(&at, name, Mode::RWXU).unwrap();
             at = open_directory(&at, Path::new(name)).unwrap();
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::proc_files::{Proc, Process, Stat};
+use super::process_tree::Tree;
 
 /// How long processes that multiply are chased.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,21 +20,21 @@ const END: Duration = Duration::from_secs(1);
 /// first: what is stopped does not fork.
 pub(super) fn kill_below(proc: &Proc, root: Process) -> usize {
     let (started, mut killed) = (Instant::now(), 0);
-    loop {
-        let found = below(proc, root);
-        if found.is_empty() || started.elapsed() > PATIENCE {
-            return killed;
-        }
+    let listed = proc.trees(&[root]).pop().unwrap_or_default();
+    let mut found = unwanted(proc, listed);
+    while !found.is_empty() && started.elapsed() < PATIENCE {
         stop_all(proc, root, started);
-        let found = below(proc, root);
+        found = unwanted(proc, proc.whole_tree(root));
         let dead = found.iter().filter(|stat| signal(proc, stat.process, Signal::KILL)).count();
-        killed += dead;
         if dead == 0 {
-            // They go away by themselves, or they cannot be killed by us.
-            return killed;
+            // They went away by themselves, or they are not ours to kill.
+            break;
         }
+        killed += dead;
         wait_for(proc, &found);
+        found = unwanted(proc, proc.whole_tree(root));
     }
+    killed
 }
 
 /// Sends a signal to exactly this process; `false`: it is gone, or not ours.
@@ -45,9 +46,8 @@ pub(crate) fn signal(proc: &Proc, process: Process, signal: Signal) -> bool {
     opened.is_some_and(|opened| same(proc) && pidfd_send_signal(opened, signal).is_ok())
 }
 
-/// What lives below a process and has no right to.
-fn below(proc: &Proc, root: Process) -> Vec<Stat> {
-    let tree = proc.trees(&[root]).pop().unwrap_or_default();
+/// What lives below the root of a tree and has no right to.
+fn unwanted(proc: &Proc, tree: Tree) -> Vec<Stat> {
     let unwanted = |stat: &Stat| !stat.zombie && !proc.is_resource_tracker(stat.process.pid);
     tree.into_iter().skip(1).filter(unwanted).collect()
 }
@@ -58,7 +58,8 @@ fn below(proc: &Proc, root: Process) -> Vec<Stat> {
 fn stop_all(proc: &Proc, root: Process, started: Instant) {
     let mut told = HashSet::new();
     while started.elapsed() < PATIENCE {
-        let running = below(proc, root).into_iter().filter(|stat| !stat.stopped);
+        let running =
+            unwanted(proc, proc.whole_tree(root)).into_iter().filter(|stat| !stat.stopped);
         let running = running.map(|stat| stat.process);
         let new: Vec<_> = running.filter(|process| told.insert(*process)).collect();
         if new.is_empty() {
@@ -91,13 +92,12 @@ mod tests {
 
     /// A shell that has said that it is ready.
     fn shell(script: &str) -> (Child, Process) {
-        let mut child = Command::new("sh")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        spoken(Command::new("sh").args(["-c", script]))
+    }
+
+    fn spoken(command: &mut Command) -> (Child, Process) {
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let process = Proc::default().stat(Pid(child.id())).unwrap().process;
@@ -120,7 +120,7 @@ mod tests {
         let (child, root) = shell(bomb);
         let proc = Proc::default();
         assert!(kill_below(&proc, root) >= 2);
-        assert_eq!(below(&proc, root), []);
+        assert_eq!(unwanted(&proc, proc.whole_tree(root)), []);
         assert_eq!(proc.stat(root.pid).unwrap().process, root);
         end(child);
     }
@@ -132,23 +132,33 @@ mod tests {
         let (child, root) = shell(script);
         let proc = Proc::default();
         assert!(kill_below(&proc, root) >= 2);
-        assert_eq!(below(&proc, root), []);
+        assert_eq!(unwanted(&proc, proc.whole_tree(root)), []);
         end(child);
     }
 
     #[test]
-    fn resource_trackers_are_spared() {
-        // The shell's own program has the argument of a tracker.
-        let script = "sh -c 'read x; :' 'from multiprocessing.resource_tracker import main;\
-            main(3)' <&0 & sleep 1000 & echo ready; wait; read x";
-        let (child, root) = shell(script);
+    fn resource_trackers_are_spared_and_end_by_themselves() {
+        let script = "import os, subprocess\n\
+            from joblib.externals.loky.backend import resource_tracker as of_loky\n\
+            from multiprocessing import resource_tracker\n\
+            resource_tracker.ensure_running(); of_loky.ensure_running()\n\
+            subprocess.Popen(['sleep', '1000'])\nprint('ready', flush=True); input()";
+        let python = std::env::var_os("CLUTCH_TEST_PYTHON");
+        let python = python.expect("set CLUTCH_TEST_PYTHON to a python with joblib");
+        let (child, root) = spoken(Command::new(python).args(["-c", script]));
         let proc = Proc::default();
-        let tracks = |stat: &Stat| proc.is_resource_tracker(stat.process.pid);
-        kill_below(&proc, root);
-        let left = proc.children(root.pid);
-        let left: Vec<_> = left.into_iter().filter(|stat| !stat.zombie).collect();
-        assert!(left.len() <= 1 && left.iter().all(tracks), "{left:?}");
+        assert_eq!(kill_below(&proc, root), 1);
+        let trackers = proc.children(root.pid);
+        let trackers: Vec<_> = trackers.into_iter().filter(|stat| !stat.zombie).collect();
+        assert_eq!(trackers.len(), 2);
+        assert!(trackers.iter().all(|stat| proc.is_resource_tracker(stat.process.pid)));
         end(child);
+        let lives = |stat: &Stat| proc.stat(stat.process.pid).is_some_and(|now| !now.zombie);
+        let started = Instant::now();
+        while trackers.iter().any(lives) && started.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        assert!(!trackers.iter().any(lives));
     }
 
     #[test]

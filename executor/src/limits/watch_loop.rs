@@ -220,12 +220,13 @@ impl<'a> Round<'a> {
         let Some(reading) = reading else { return };
         let now = self.pressure.take(reading);
         self.shared.shortage.send_if_modified(|told| {
-            let begins_or_ends = told.is_some() != now.is_some();
+            match (*told, now) {
+                (None, Some(_)) => tracing::warn!(?reading, "memory is short"),
+                (Some(_), None) => tracing::info!(?reading, "memory is no longer short"),
+                (None, None) | (Some(_), Some(_)) => {}
+            }
             let changed = *told != now;
             *told = now;
-            if begins_or_ends {
-                tracing::info!(shortage = ?now, ?reading, "memory");
-            }
             changed
         });
     }
