@@ -3,6 +3,7 @@
 use std::io;
 
 use super::Limits;
+use super::cgroup::Group;
 use crate::identifiers::{Pid, WorkerId};
 
 /// Holds one worker, and all that it starts, to its limits; knows what they
@@ -11,6 +12,8 @@ use crate::identifiers::{Pid, WorkerId};
 pub(crate) struct Enclosure {
     pid: Pid,
     limits: Limits,
+    /// `None`: the kernel holds none of the limits.
+    group: Option<Group>,
 }
 
 /// What the kernel, or the agent's own looks, counted since the worker began.
@@ -30,8 +33,13 @@ pub(crate) struct Counters {
 }
 
 impl Enclosure {
-    pub(super) fn new(_worker: WorkerId, pid: Pid, limits: Limits) -> io::Result<Self> {
-        Ok(Self { pid, limits })
+    pub(super) fn new(
+        _worker: WorkerId,
+        pid: Pid,
+        limits: Limits,
+        group: Option<Group>,
+    ) -> io::Result<Self> {
+        Ok(Self { pid, limits, group })
     }
 
     /// The limits in force.
@@ -41,19 +49,28 @@ impl Enclosure {
 
     /// What was counted until now. Reads a few files.
     pub(crate) fn counters(&self) -> Counters {
-        Counters::default()
+        let usage = self.group.as_ref().and_then(|group| group.usage().ok()).unwrap_or_default();
+        Counters {
+            peak_memory_bytes: usage.peak_memory_bytes,
+            oom_kills: usage.oom_kills,
+            at_own_limit: usage.at_own_limit,
+            cpu_nanoseconds: usage.cpu_nanoseconds,
+            throttled_nanoseconds: usage.throttled_nanoseconds,
+        }
     }
 
     /// Kills everything that the worker started, and leaves the worker; gives
     /// how many processes there were.
     pub(crate) fn kill_children(&self) -> usize {
-        tracing::trace!(pid = %self.pid, "nothing to kill yet");
-        0
+        let worker = self.pid;
+        let killed = self.group.as_ref().map(|group| group.kill_those(|pid| pid != worker));
+        killed.and_then(Result::ok).unwrap_or(0)
     }
 
     /// Kills everything that is left of a worker that is dead, and lets go of
     /// what held it; gives how many processes there were.
     pub(crate) fn dissolve(self) -> usize {
-        0
+        let left = self.group.as_ref().and_then(|group| group.processes().ok());
+        left.map_or(0, |left| left.len())
     }
 }

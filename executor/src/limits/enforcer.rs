@@ -1,35 +1,69 @@
 //! What holds limits on this machine, found once.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism};
+use super::cgroup::{Group, Groups, probe};
+use super::instance::Instance;
+use super::{Enclosure, Enforcement, LimitOptions, Limits};
 use crate::identifiers::{Pid, WorkerId};
 
 /// Encloses workers.
 #[derive(Debug, Clone)]
 pub(crate) struct Enforcer {
     enforcement: Arc<Enforcement>,
+    groups: Arc<Groups>,
+    notes: Arc<[String]>,
 }
 
 impl Enforcer {
     /// Finds out what this machine and this process's rights allow, and removes
     /// what agents left that were killed.
     pub(crate) fn probe(options: &LimitOptions) -> Self {
-        let enforcement = Enforcement {
-            memory: Mechanism::Sampling,
-            cpus: Mechanism::Affinity,
-            processes: Mechanism::Sampling,
-            kill: Mechanism::Sampling,
-            cannot: Vec::new(),
-            memory_ceiling_bytes: options.memory_ceiling_bytes,
+        let (mut groups, mut notes) = found(options);
+        let mut failed = |what, set: io::Result<()>| match set {
+            Ok(()) => true,
+            Err(error) => {
+                notes.push(format!("{what}: {error}"));
+                false
+            }
         };
-        Self { enforcement: Arc::new(enforcement) }
+        let ceiling = options.memory_ceiling_bytes;
+        let has_ceiling =
+            ceiling.is_some_and(|bytes| failed("memory ceiling", groups.set_ceiling(bytes)));
+        let weight = options.cpu_weight;
+        let has_weight =
+            weight.is_some_and(|weight| failed("weight of CPUs", groups.set_weight(weight)));
+        let enforcement = Enforcement::by(&groups, options, has_ceiling, has_weight);
+        tracing::info!(
+            memory = enforcement.memory.name(),
+            cpus = enforcement.cpus.name(),
+            processes = enforcement.processes.name(),
+            kill = enforcement.kill.name(),
+            ?notes,
+            "what holds limits"
+        );
+        Self { enforcement: Arc::new(enforcement), groups: Arc::new(groups), notes: notes.into() }
     }
 
     /// What holds limits here.
     pub(crate) fn enforcement(&self) -> &Enforcement {
         &self.enforcement
+    }
+
+    /// What could not be used, and why; one sentence each, for people.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Puts a zygote, and with it the workers that it will fork, under what
+    /// holds for all workers together. Nothing, where nothing does.
+    ///
+    /// # Errors
+    /// When it is dead already.
+    pub(crate) fn place_zygote(&self, pid: Pid) -> io::Result<()> {
+        self.groups.place_zygote(pid)
     }
 
     /// Encloses a worker that has not run anything of its session yet. Blocks
@@ -43,6 +77,30 @@ impl Enforcer {
         pid: Pid,
         limits: Limits,
     ) -> io::Result<Enclosure> {
-        Enclosure::new(worker, pid, limits)
+        let group = Group::create(&self.groups, worker, &limits)?;
+        if let Some(group) = &group {
+            group.add(pid)?;
+        }
+        Enclosure::new(worker, pid, limits, group)
+    }
+
+    /// Kills what is left of all workers, zygotes included, and removes all
+    /// groups. Blocks for seconds at most. For the agent's end.
+    pub(crate) fn close(&self) {
+        self.groups.close();
+    }
+}
+
+fn found(options: &LimitOptions) -> (Groups, Vec<String>) {
+    if !options.cgroups {
+        return (Groups::default(), vec!["control groups: not used, by `cgroups`".to_owned()]);
+    }
+    match Instance::this() {
+        Ok(this) => {
+            let pid = Pid(std::process::id());
+            let probed = probe(Path::new("/"), this.to_string(), pid);
+            (probed.groups, probed.notes)
+        }
+        Err(error) => (Groups::default(), vec![format!("control groups: {error}")]),
     }
 }

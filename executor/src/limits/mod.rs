@@ -5,9 +5,11 @@
 //! the start, and told to everybody who asks.
 
 mod asked;
+mod cgroup;
 mod enclosure;
 mod enforcement;
 mod enforcer;
+mod instance;
 
 pub use asked::{Bounded, LimitOptions, Limits, OverCeiling};
 pub(crate) use enclosure::{Counters, Enclosure};
