@@ -44,10 +44,21 @@ struct Facts {
     counts_swap: bool,
     /// Whether a worker dies as a whole of its limit on memory.
     dies_together: bool,
-    /// Whether a ceiling is asked for that only looks can hold.
-    ceiling_by_looks: bool,
-    /// Whether a weight is asked for that nothing can give.
-    no_weight: bool,
+    /// The ceiling on memory.
+    ceiling: Together,
+    /// The weight of CPUs.
+    weight: Together,
+}
+
+/// What may hold for all workers together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Together {
+    /// Nobody asks for it.
+    NotAsked,
+    /// Groups hold it.
+    Held,
+    /// They cannot.
+    NotHeld,
 }
 
 const FAST_MEMORY: &str = "a task that allocates fast may pass its memory limit by what it \
@@ -80,12 +91,12 @@ impl Mechanism {
 
 impl Enforcement {
     /// What these groups can do, and what an agent with these options therefore
-    /// does without them. `has_ceiling`, `has_weight`: whether groups hold them.
+    /// does without them.
     pub(super) fn by(
         groups: &Groups,
         options: &LimitOptions,
-        has_ceiling: bool,
-        has_weight: bool,
+        ceiling: Together,
+        weight: Together,
     ) -> Self {
         let facts = Facts {
             memory: groups.memory_mechanism().unwrap_or(Mechanism::Sampling),
@@ -94,21 +105,21 @@ impl Enforcement {
             kill: groups.kill_mechanism().unwrap_or(Mechanism::Sampling),
             counts_swap: groups.counts_swap(),
             dies_together: groups.dies_together(),
-            ceiling_by_looks: options.memory_ceiling_bytes.is_some() && !has_ceiling,
-            no_weight: options.cpu_weight.is_some() && !has_weight,
+            ceiling,
+            weight,
         };
         Self {
             memory: facts.memory,
             cpus: facts.cpus,
             processes: facts.processes,
             kill: facts.kill,
-            cannot: cannot(&facts),
+            cannot: cannot(facts),
             memory_ceiling_bytes: options.memory_ceiling_bytes,
         }
     }
 }
 
-fn cannot(facts: &Facts) -> Vec<String> {
+fn cannot(facts: Facts) -> Vec<String> {
     let by_looks = facts.memory == Mechanism::Sampling;
     let sentences = [
         (by_looks, FAST_MEMORY),
@@ -117,8 +128,8 @@ fn cannot(facts: &Facts) -> Vec<String> {
         (facts.cpus == Mechanism::Affinity, WHOLE_CPUS),
         (facts.processes == Mechanism::Sampling, FAST_FORKS),
         (facts.kill == Mechanism::Sampling, FAST_CHILDREN),
-        (facts.ceiling_by_looks, FAST_CEILING),
-        (facts.no_weight, NO_WEIGHT),
+        (facts.ceiling == Together::NotHeld, FAST_CEILING),
+        (facts.weight == Together::NotHeld, NO_WEIGHT),
     ];
     sentences.iter().filter(|(is_so, _)| *is_so).map(|(_, what)| (*what).to_owned()).collect()
 }
@@ -134,8 +145,8 @@ mod tests {
         kill: Mechanism::CgroupV2,
         counts_swap: true,
         dies_together: true,
-        ceiling_by_looks: false,
-        no_weight: false,
+        ceiling: Together::Held,
+        weight: Together::NotAsked,
     };
 
     #[test]
@@ -153,10 +164,13 @@ mod tests {
             (Facts { cpus: Mechanism::Affinity, ..BEST }, &[WHOLE_CPUS]),
             (Facts { processes: Mechanism::Sampling, ..BEST }, &[FAST_FORKS]),
             (Facts { kill: Mechanism::Sampling, ..BEST }, &[FAST_CHILDREN]),
-            (Facts { ceiling_by_looks: true, no_weight: true, ..BEST }, &[FAST_CEILING, NO_WEIGHT]),
+            (
+                Facts { ceiling: Together::NotHeld, weight: Together::NotHeld, ..BEST },
+                &[FAST_CEILING, NO_WEIGHT],
+            ),
         ];
         for (facts, expected) in cases {
-            assert_eq!(cannot(&facts), expected, "{facts:?}");
+            assert_eq!(cannot(facts), expected, "{facts:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cgroup::{Group, Groups, probe};
+use super::enforcement::Together;
 use super::instance::Instance;
 use super::{Enclosure, Enforcement, LimitOptions, Limits};
 use crate::identifiers::{Pid, WorkerId};
@@ -22,20 +23,19 @@ impl Enforcer {
     /// what agents left that were killed.
     pub(crate) fn probe(options: &LimitOptions) -> Self {
         let (mut groups, mut notes) = found(options);
-        let mut failed = |what, set: io::Result<()>| match set {
-            Ok(()) => true,
-            Err(error) => {
+        let mut held = |what, set: Option<io::Result<()>>| match set {
+            None => Together::NotAsked,
+            Some(Ok(())) => Together::Held,
+            Some(Err(error)) => {
                 notes.push(format!("{what}: {error}"));
-                false
+                Together::NotHeld
             }
         };
-        let ceiling = options.memory_ceiling_bytes;
-        let has_ceiling =
-            ceiling.is_some_and(|bytes| failed("memory ceiling", groups.set_ceiling(bytes)));
-        let weight = options.cpu_weight;
-        let has_weight =
-            weight.is_some_and(|weight| failed("weight of CPUs", groups.set_weight(weight)));
-        let enforcement = Enforcement::by(&groups, options, has_ceiling, has_weight);
+        let ceiling = options.memory_ceiling_bytes.map(|bytes| groups.set_ceiling(bytes));
+        let ceiling = held("memory ceiling", ceiling);
+        let weight = options.cpu_weight.map(|weight| groups.set_weight(weight));
+        let weight = held("weight of CPUs", weight);
+        let enforcement = Enforcement::by(&groups, options, ceiling, weight);
         tracing::info!(
             memory = enforcement.memory.name(),
             cpus = enforcement.cpus.name(),

@@ -110,7 +110,7 @@ fn furnish_with(group: &Path, controllers: &str) {
 /// The files of a group that is about to go, if it may.
 pub(super) fn clear(group: &Path) {
     let procs = fs::read_to_string(group.join("cgroup.procs"));
-    let in_use = procs.is_ok_and(|procs| procs != "");
+    let in_use = procs.is_ok_and(|procs| !procs.is_empty());
     if !is_fake(group) || in_use || !super::files::groups_below(group).is_empty() {
         return;
     }
@@ -141,7 +141,7 @@ pub(super) fn write(group: &Path, knob: &str, value: &str) -> Option<io::Result<
 }
 
 fn pass_on(group: &Path, value: &str) -> io::Result<()> {
-    if fs::read_to_string(group.join("cgroup.procs"))? != "" {
+    if !fs::read_to_string(group.join("cgroup.procs"))?.is_empty() {
         return Err(ErrorKind::ResourceBusy.into());
     }
     let path = group.join("cgroup.subtree_control");

@@ -142,15 +142,12 @@ fn unescaped(path: &str) -> PathBuf {
     let mut clean = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let code = part.get(..3).and_then(|code| u8::from_str_radix(code, 8).ok());
-        match code {
-            Some(code) => {
-                clean.push(char::from(code));
-                clean.push_str(&part[3..]);
-            }
-            None => {
-                clean.push('\\');
-                clean.push_str(part);
-            }
+        if let Some(code) = code {
+            clean.push(char::from(code));
+            clean.push_str(&part[3..]);
+        } else {
+            clean.push('\\');
+            clean.push_str(part);
         }
     }
     PathBuf::from(clean)

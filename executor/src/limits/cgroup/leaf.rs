@@ -23,7 +23,8 @@ impl Leaf {
     pub(super) fn step_down(own: &Path, pid: Pid) -> io::Result<Self> {
         let others = own_processes(own)?.into_iter().filter(|other| *other != pid).count();
         if others > 0 {
-            let why = format!("{others} other processes are in `{}`, too", own.display());
+            let own = own.display();
+            let why = format!("the agent is not alone in `{own}`: {others} others are there");
             return Err(io::Error::other(why));
         }
         let leaf = own.join(NAME);

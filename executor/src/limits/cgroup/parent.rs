@@ -148,7 +148,9 @@ impl Groups {
             if let Err(error) = chase(&parent, |_| true) {
                 tracing::warn!(%error, "something is left in a group");
             }
-            remove_within(&parent, LONGEST_END);
+            if !remove_within(&parent, LONGEST_END) {
+                tracing::warn!(group = %parent.display(), "the next agent's start removes it");
+            }
         }
         if let Some(leaf) = &self.leaf
             && let Err(error) = leaf.step_up()

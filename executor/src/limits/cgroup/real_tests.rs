@@ -238,7 +238,7 @@ fn the_worker_is_spared_in_every_way() {
 
 /// Groups that an agent here would not make are not removed at its end.
 fn remove(groups: &Groups, place: &Place) {
-    remove_within(&place.parent(&groups.name), Duration::from_secs(10));
+    assert!(remove_within(&place.parent(&groups.name), Duration::from_secs(10)));
 }
 
 fn killer(groups: &Groups, place: &Place, way: Way) -> (PathBuf, Killer) {

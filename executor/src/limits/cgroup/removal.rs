@@ -20,7 +20,9 @@ pub(super) fn remove_soon(groups: Vec<PathBuf>) {
     }
     let waiting = std::thread::Builder::new().name("clutch-groups".to_owned()).spawn(move || {
         for group in busy {
-            remove_within(&group, LONGEST);
+            if !remove_within(&group, LONGEST) {
+                tracing::warn!(group = %group.display(), "a group does not become empty");
+            }
         }
     });
     if let Err(error) = waiting {
@@ -29,16 +31,17 @@ pub(super) fn remove_soon(groups: Vec<PathBuf>) {
     }
 }
 
-/// Removes a group as soon as that is possible. Waits.
-pub(super) fn remove_within(group: &Path, longest: Duration) {
+/// Removes a group as soon as that is possible, and waits for that; tells
+/// whether there was time enough.
+pub(super) fn remove_within(group: &Path, longest: Duration) -> bool {
     let end = Instant::now() + longest;
     while !try_remove(group) {
         if Instant::now() > end {
-            tracing::warn!(group = %group.display(), "a group does not become empty");
-            return;
+            return false;
         }
         std::thread::sleep(PAUSE);
     }
+    true
 }
 
 /// Whether there is no more to do.

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::files::{groups_below, processes};
 use super::killer::chase;
-use super::removal::remove_soon;
+use super::removal::{remove_soon, remove_within};
 use crate::limits::instance::Instance;
+
+/// How long an agent's start may wait for what was killed to end.
+const LONGEST: Duration = Duration::from_millis(200);
 
 /// Removes groups of dead agents that are right below this one, and kills what
 /// still runs in them; gives how many there were. Touches nothing else.
@@ -35,6 +39,8 @@ fn clear(group: &Path) -> io::Result<bool> {
     }
     let killed = chase(group, |_| true)?;
     tracing::info!(group = %group.display(), killed, "removing what a dead agent left");
-    remove_soon(vec![group.to_owned()]);
+    if !remove_within(group, LONGEST) {
+        remove_soon(vec![group.to_owned()]);
+    }
     Ok(true)
 }
