@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 const MARK: &str = "FAKE2";
 
-const MEMORY: [(&str, &str); 6] = [
+const MEMORY: [(&str, &str); 7] = [
+    ("memory.stat", "anon 0\ninactive_file 0\nactive_file 0"),
     ("memory.max", "max"),
     ("memory.swap.max", "max"),
     ("memory.oom.group", "0"),

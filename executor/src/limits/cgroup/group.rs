@@ -151,7 +151,6 @@ impl Making<'_> {
         let memory = memory.map(|place| self.join(place)).transpose()?;
         if let (Some((version, group)), Some(bytes)) = (&memory, limits.memory_bytes) {
             version.limit_memory(group, bytes)?;
-            version.die_together(group)?;
         }
         let cpus = limits.cpus.and(groups.cpus.as_ref());
         let cpus = cpus.map(|place| self.join(place)).transpose()?;
@@ -168,17 +167,25 @@ impl Making<'_> {
         }
         let processes = processes.map(|(_, group)| group);
         let Some(killer) = self.killer(processes.as_deref())? else { return Ok(None) };
-        // Where it is anyway.
-        let accounting = groups.accounting.iter().find_map(|place| {
-            let group = self.group(place);
-            self.directories.contains(&group).then_some((place.version, group))
-        });
+        // What is counted where it is anyway. Memory may run short without a
+        // limit of its own: all workers together may have a ceiling.
+        let memory = memory.or_else(|| self.joined(groups.memory.as_ref()?));
+        if let Some((version, group)) = &memory {
+            version.die_together(group)?;
+        }
+        let accounting = groups.accounting.iter().find_map(|place| self.joined(place));
         let directories = std::mem::take(&mut self.directories);
         Ok(Some(Group { directories, memory, cpus, accounting, processes, killer }))
     }
 
     fn group(&self, place: &Place) -> PathBuf {
         place.parent(&self.groups.name).join(&self.name)
+    }
+
+    /// The group there, if it was made.
+    fn joined(&self, place: &Place) -> Option<(Version, PathBuf)> {
+        let group = self.group(place);
+        self.directories.contains(&group).then_some((place.version, group))
     }
 
     /// Makes a group there, unless that is done.

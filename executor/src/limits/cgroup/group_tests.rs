@@ -121,3 +121,14 @@ fn a_group_that_a_task_made_below_goes_with_it() {
     drop(group);
     assert!(!machine.own().join(NAME).join("w7").exists());
 }
+
+#[test]
+fn memory_is_counted_without_a_limit_where_that_is_free() {
+    let machine = Machine::new();
+    let groups = groups(&machine);
+    let limits = Limits { processes: Some(64), ..Limits::default() };
+    let group = Group::create(&groups, WorkerId(7), &limits).unwrap().unwrap();
+    assert_eq!(group.usage().unwrap().memory_bytes, Some(0));
+    assert_eq!(machine.read(&format!("{NAME}/w7/memory.max")), "max");
+    assert_eq!(machine.read(&format!("{NAME}/w7/memory.oom.group")), "1");
+}

@@ -92,6 +92,14 @@ impl Version {
         }
     }
 
+    /// Bytes that the kernel cannot take back without harm.
+    pub(super) fn memory_in_use(self, group: &Path) -> io::Result<u64> {
+        match self {
+            Self::V1 => v1::memory_in_use(group),
+            Self::V2 => v2::memory_in_use(group),
+        }
+    }
+
     pub(super) fn limit_cpus(self, group: &Path, cpus: f64) -> io::Result<()> {
         match self {
             Self::V1 => v1::limit_cpus(group, cpus),

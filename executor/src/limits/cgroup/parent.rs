@@ -34,8 +34,8 @@ pub(in crate::limits) struct Groups {
     pub(super) dies_together: bool,
     /// Where zygotes are put, and with them the workers that they fork.
     pool: Vec<PathBuf>,
-    /// Of all workers together, bytes.
-    ceiling: Option<u64>,
+    /// Whether the memory of all workers together has one.
+    has_ceiling: bool,
 }
 
 impl Groups {
@@ -52,7 +52,7 @@ impl Groups {
         let parent = place.open(&self.name)?;
         place.version.limit_memory(&parent, bytes)?;
         self.add_pool(parent.join("pool"))?;
-        self.ceiling = Some(bytes);
+        self.has_ceiling = true;
         Ok(())
     }
 
@@ -84,15 +84,13 @@ impl Groups {
         self.pool.iter().try_for_each(|pool| add(pool, pid))
     }
 
-    /// Memory of all workers together, zygotes included, and the ceiling on it,
-    /// bytes; `None`: no group has a ceiling.
-    ///
-    /// # Errors
-    /// When the group is gone.
-    pub(in crate::limits) fn memory_and_ceiling(&self) -> io::Result<Option<(u64, u64)>> {
-        let (Some(place), Some(ceiling)) = (&self.memory, self.ceiling) else { return Ok(None) };
-        let memory = place.version.memory(&place.parent(&self.name))?;
-        Ok(Some((memory.now, ceiling)))
+    /// Memory of all workers together, zygotes included, bytes, but for file
+    /// contents that the kernel keeps only while there is room; `None`: no group
+    /// counts it.
+    pub(in crate::limits) fn memory_together(&self) -> Option<u64> {
+        let place = self.memory.as_ref().filter(|_| self.has_ceiling)?;
+        let counted = place.version.memory_in_use(&place.parent(&self.name));
+        counted.inspect_err(|error| tracing::debug!(%error, "nothing counts all workers")).ok()
     }
 
     /// What limits memory.

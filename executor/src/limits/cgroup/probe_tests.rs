@@ -81,7 +81,7 @@ fn a_machine_without_groups_has_none_and_says_so() {
 fn a_ceiling_and_a_weight_are_on_the_group_of_all_workers() {
     let machine = Machine::new();
     let mut groups = probed(&machine).groups;
-    assert_eq!(groups.memory_and_ceiling().unwrap(), None);
+    assert_eq!(groups.memory_together(), None);
     groups.set_ceiling(4 << 30).unwrap();
     groups.set_weight(0.5).unwrap();
     let knob = |knob: &str| machine.read(&format!("{NAME}/{knob}"));
@@ -90,8 +90,10 @@ fn a_ceiling_and_a_weight_are_on_the_group_of_all_workers() {
     assert_eq!(knob("cpu.weight"), "50");
     groups.place_zygote(Pid(2000)).unwrap();
     assert_eq!(knob("pool/cgroup.procs"), "2000\n");
-    fs::write(machine.own().join(NAME).join("memory.current"), "77").unwrap();
-    assert_eq!(groups.memory_and_ceiling().unwrap(), Some((77, 4 << 30)));
+    let all = machine.own().join(NAME);
+    fs::write(all.join("memory.current"), "77").unwrap();
+    fs::write(all.join("memory.stat"), "anon 40\ninactive_file 20\nactive_file 10\n").unwrap();
+    assert_eq!(groups.memory_together(), Some(47));
 }
 
 #[test]

@@ -47,6 +47,13 @@ pub(super) fn memory(group: &Path) -> io::Result<Memory> {
     })
 }
 
+pub(super) fn memory_in_use(group: &Path) -> io::Result<u64> {
+    let now = number(group, "memory.usage_in_bytes")?;
+    let file = |name| counted(group, "memory.stat", name);
+    let files = file("total_inactive_file")?.saturating_add(file("total_active_file")?);
+    Ok(now.saturating_sub(files))
+}
+
 /// Sets a limit on CPUs. A group above may have less: then that one holds.
 pub(super) fn limit_cpus(group: &Path, cpus: f64) -> io::Result<()> {
     let (quota, period) = quota(cpus);

@@ -54,6 +54,13 @@ pub(super) fn memory(group: &Path) -> io::Result<Memory> {
     })
 }
 
+pub(super) fn memory_in_use(group: &Path) -> io::Result<u64> {
+    let now = number(group, "memory.current")?;
+    let file = |name| counted(group, "memory.stat", name);
+    let files = file("inactive_file")?.saturating_add(file("active_file")?);
+    Ok(now.saturating_sub(files))
+}
+
 pub(super) fn limit_cpus(group: &Path, cpus: f64) -> io::Result<()> {
     let (quota, period) = quota(cpus);
     write(group, "cpu.max", &format!("{quota} {period}"))
