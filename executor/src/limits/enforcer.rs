@@ -1,11 +1,16 @@
 //! What holds limits on this machine, found once.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::cgroup::{Group, Groups, probe};
+use super::enforcement::Together;
+use super::instance::Instance;
 use super::prepare::Encloser;
+use super::pressure::Usage;
 use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Passed, Shortage};
 use crate::identifiers::{Pid, WorkerId};
 use crate::pool::ProgressPage;
@@ -14,28 +19,62 @@ use crate::pool::ProgressPage;
 #[derive(Debug, Clone)]
 pub(crate) struct Enforcer {
     enforcement: Arc<Enforcement>,
+    groups: Arc<Groups>,
     encloser: Arc<Encloser>,
+    notes: Arc<[String]>,
 }
 
 impl Enforcer {
     /// Finds out what this machine and this process's rights allow, and removes
     /// what agents left that were killed.
     pub(crate) fn probe(options: &LimitOptions) -> Self {
-        let enforcement = Enforcement {
-            memory: Mechanism::Sampling,
-            cpus: Mechanism::Affinity,
-            processes: Mechanism::Sampling,
-            kill: Mechanism::Sampling,
-            cannot: Vec::new(),
-            memory_ceiling_bytes: options.memory_ceiling_bytes,
+        let (mut groups, mut notes) = found(options);
+        let mut held = |what, set: Option<io::Result<()>>| match set {
+            None => Together::NotAsked,
+            Some(Ok(())) => Together::Held,
+            Some(Err(error)) => {
+                notes.push(format!("{what}: {error}"));
+                Together::NotHeld
+            }
         };
-        let encloser = Encloser::new(options, None);
-        Self { enforcement: Arc::new(enforcement), encloser: Arc::new(encloser) }
+        let ceiling = options.memory_ceiling_bytes.map(|bytes| groups.set_ceiling(bytes));
+        let ceiling = held("memory ceiling", ceiling);
+        let weight = options.cpu_weight.map(|weight| groups.set_weight(weight));
+        let weight = held("weight of CPUs", weight);
+        let enforcement = Enforcement::by(&groups, options, ceiling, weight);
+        tracing::info!(
+            memory = enforcement.memory.name(),
+            cpus = enforcement.cpus.name(),
+            processes = enforcement.processes.name(),
+            kill = enforcement.kill.name(),
+            ?notes,
+            "what holds limits"
+        );
+        let groups = Arc::new(groups);
+        // Who counts all workers at the start does so later.
+        let counted = groups.memory_together().is_some().then(|| Arc::clone(&groups));
+        let usage = counted.map(|groups| -> Usage { Box::new(move || groups.memory_together()) });
+        let encloser = Arc::new(Encloser::new(options, usage));
+        Self { enforcement: Arc::new(enforcement), groups, encloser, notes: notes.into() }
     }
 
     /// What holds limits here.
     pub(crate) fn enforcement(&self) -> &Enforcement {
         &self.enforcement
+    }
+
+    /// What could not be used, and why; one sentence each, for people.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Puts a zygote, and with it the workers that it will fork, under what
+    /// holds for all workers together. Nothing, where nothing does.
+    ///
+    /// # Errors
+    /// When it is dead already.
+    pub(crate) fn place_zygote(&self, pid: Pid) -> io::Result<()> {
+        self.groups.place_zygote(pid)
     }
 
     /// Encloses a worker that has not run anything of its session yet. Blocks
@@ -50,16 +89,37 @@ impl Enforcer {
         limits: Limits,
         progress: Arc<ProgressPage>,
     ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
-        self.encloser.enclose(worker, pid, limits, progress, None, true)
+        let group = Group::create(&self.groups, worker, &limits)?;
+        if let Some(group) = &group {
+            group.add(pid)?;
+        }
+        let pin = self.enforcement.cpus == Mechanism::Affinity;
+        self.encloser.enclose(worker, pid, limits, progress, group, pin)
+    }
+
+    /// Kills what is left of all workers, zygotes included, and removes all
+    /// groups. Blocks for seconds at most. For the agent's end.
+    pub(crate) fn close(&self) {
+        self.groups.close();
+        self.encloser.close();
     }
 
     /// What there is too little of, now; `None`: of nothing.
     pub(crate) fn shortage(&self) -> watch::Receiver<Option<Shortage>> {
         self.encloser.shortage()
     }
+}
 
-    /// Removes what workers left outside their memory. For the agent's end.
-    pub(crate) fn close(&self) {
-        self.encloser.close();
+fn found(options: &LimitOptions) -> (Groups, Vec<String>) {
+    if !options.cgroups {
+        return (Groups::default(), vec!["control groups: not used, by `cgroups`".to_owned()]);
+    }
+    match Instance::this() {
+        Ok(this) => {
+            let pid = Pid(std::process::id());
+            let probed = probe(Path::new("/"), this.to_string(), pid);
+            (probed.groups, probed.notes)
+        }
+        Err(error) => (Groups::default(), vec![format!("control groups: {error}")]),
     }
 }

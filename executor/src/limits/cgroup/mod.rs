@@ -1,37 +1,39 @@
-//! Control groups: none yet.
+//! Control groups: one for each worker with limits that the kernel can hold.
+//!
+//! Groups are made below the one that this process is in, so whatever holds for
+//! the agent holds for its workers, too:
+//!
+//! ```text
+//! where the agent is/
+//!   agent/                       only where version 2 wants it: the agent
+//!   clutch-<pid>-<start>/        the agent's workers; ceiling and weight
+//!     pool/                      only with a ceiling or a weight: zygotes, and
+//!                                workers without limits
+//!     w<worker>/                 one worker and all that it starts
+//! ```
+//!
+//! In version 1 there is such a tree for each controller, and workers join only
+//! those that their limits need.
 
-use std::io;
+mod files;
+mod group;
+mod hierarchies;
+mod killer;
+mod knobs;
+mod leaf;
+mod parent;
+mod place;
+mod probe;
+mod removal;
+mod stale;
+mod v1;
+mod v2;
 
-use crate::identifiers::Pid;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod real_tests;
 
-/// One worker's groups.
-#[derive(Debug)]
-pub(in crate::limits) enum Group {}
-
-/// What the kernel counted since the group was made. `None`: it does not count
-/// that here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::limits) struct GroupUsage {
-    pub(in crate::limits) memory_bytes: Option<u64>,
-    pub(in crate::limits) peak_memory_bytes: Option<u64>,
-    pub(in crate::limits) cpu_nanoseconds: Option<u64>,
-    pub(in crate::limits) processes: Option<u64>,
-    pub(in crate::limits) oom_kills: u64,
-    pub(in crate::limits) at_own_limit: bool,
-    pub(in crate::limits) throttled_nanoseconds: u64,
-    pub(in crate::limits) refused_forks: u64,
-}
-
-impl Group {
-    pub(in crate::limits) fn usage(&self) -> io::Result<GroupUsage> {
-        match *self {}
-    }
-
-    pub(in crate::limits) fn processes(&self) -> io::Result<Vec<Pid>> {
-        match *self {}
-    }
-
-    pub(in crate::limits) fn kill_those(&self, _chosen: impl Fn(Pid) -> bool) -> io::Result<usize> {
-        match *self {}
-    }
-}
+pub(in crate::limits) use group::{Group, GroupUsage};
+pub(in crate::limits) use parent::Groups;
+pub(in crate::limits) use probe::probe;
