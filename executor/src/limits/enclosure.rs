@@ -39,6 +39,8 @@ pub(crate) struct Counters {
     pub(crate) throttled_nanoseconds: u64,
 }
 
+/// How long killed processes may take to be dead.
+const END: Duration = Duration::from_secs(1);
 /// How long resource trackers may take to end by themselves.
 const TRACKERS_END: Duration = Duration::from_secs(1);
 
@@ -168,8 +170,19 @@ fn is_unwanted(proc: &Proc, pid: Pid) -> bool {
     !proc.is_resource_tracker(pid)
 }
 
+/// Kills those of a group that are chosen, and returns when they are dead, or
+/// take too long for that.
 fn kill_in(group: &Group, chosen: impl Fn(Pid) -> bool) -> io::Result<usize> {
-    if has_any(group) { group.kill_those(chosen) } else { Ok(0) }
+    let lives = || group.processes().is_ok_and(|left| left.into_iter().any(&chosen));
+    if !lives() {
+        return Ok(0);
+    }
+    let killed = group.kill_those(&chosen)?;
+    let waits = Instant::now();
+    while lives() && waits.elapsed() < END {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(killed)
 }
 
 fn has_any(group: &Group) -> bool {

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::prepare::Encloser;
 use super::proc_files::Proc;
-use super::{Bounded, Enclosure, LimitOptions, Limits, Passed, Resource};
+use super::{Bounded, Enclosure, Enforcer, LimitOptions, Limits, Passed, Resource};
 use crate::clock::Monotonic;
 use crate::identifiers::{Pid, WorkerId};
 use crate::pool::ProgressPage;
@@ -19,9 +19,9 @@ use crate::pool::ProgressPage;
 /// More than anything here takes on a machine that is busy.
 const FOREVER: Duration = Duration::from_secs(60);
 
-fn encloser(scratch: &Path, ceiling: Option<u64>) -> Encloser {
+fn options(scratch: &Path, ceiling: Option<u64>) -> LimitOptions {
     let none = Bounded { default: None, most: None };
-    let options = LimitOptions {
+    LimitOptions {
         memory_bytes: none,
         cpus: Bounded::default(),
         processes: none,
@@ -32,9 +32,13 @@ fn encloser(scratch: &Path, ceiling: Option<u64>) -> Encloser {
         scratch_directory: scratch.to_owned(),
         memory_ceiling_bytes: ceiling,
         cpu_weight: None,
-        cgroups: false,
-    };
-    Encloser::new(&options, None)
+        cgroups: true,
+    }
+}
+
+/// Without control groups.
+fn encloser(scratch: &Path, ceiling: Option<u64>) -> Encloser {
+    Encloser::new(&options(scratch, ceiling), None)
 }
 
 /// A shell that is enclosed, and the page on which its tasks are noted.
@@ -48,14 +52,23 @@ struct Worker {
 impl Worker {
     /// It does what it is told on its standard input.
     fn start(encloser: &Encloser, limits: Limits) -> Self {
+        Self::start_in(|worker, pid, page| encloser.enclose(worker, pid, limits, page, None, true))
+    }
+
+    fn start_in(
+        enclose: impl FnOnce(
+            WorkerId,
+            Pid,
+            Arc<ProgressPage>,
+        ) -> std::io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)>,
+    ) -> Self {
         let mut shell = Command::new("sh");
         let child = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = child.spawn().unwrap();
         let (progress, page) = ProgressPage::new().unwrap();
         let pid = Pid(child.id());
-        let (enclosure, passed) = encloser
-            .enclose(WorkerId(u64::from(pid.0)), pid, limits, Arc::new(progress), None, true)
-            .unwrap();
+        let worker = WorkerId(u64::from(pid.0));
+        let (enclosure, passed) = enclose(worker, pid, Arc::new(progress)).unwrap();
         Self { child, enclosure, passed, page: page.into() }
     }
 
@@ -230,6 +243,73 @@ fn who_rests_is_not_looked_at() {
     assert!(resting.passed.try_recv().is_err());
     resting.enclosure.busy(None);
     assert!(resting.passed().is_some());
+}
+
+/// One agent's groups have the name of its process, and its end ends them all.
+static AGENT: Mutex<()> = Mutex::new(());
+
+/// With control groups where there are some, else without.
+#[test]
+fn whatever_holds_limits_here_tells_who_forks_for_ever_and_ends_it() {
+    let _alone = AGENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = tempfile::tempdir().unwrap();
+    let enforcer = Enforcer::probe(&options(scratch.path(), None));
+    let limits = Limits { processes: Some(8), ..Limits::default() };
+    let enclose = |worker, pid, page| enforcer.enclose(worker, pid, limits, page);
+    let mut worker = Worker::start_in(enclose);
+    worker.task(0);
+    worker.enclosure.busy(Some(Duration::from_secs(3600)));
+    // A shell would give up.
+    let script = "import os, time\n\
+        while True:\n try:\n  if os.fork() == 0: time.sleep(1000)\n except OSError: pass";
+    let python = std::env::var("CLUTCH_TEST_PYTHON").expect("set CLUTCH_TEST_PYTHON to a python");
+    worker.run(&format!("{python} -c '{script}' & wait"));
+    let passed = worker.passed().unwrap();
+    assert_eq!((passed.resource, passed.breach.limit), (Resource::Processes, 8));
+    assert!(worker.enclosure.kill_children() >= 3);
+    let proc = Proc::default();
+    let left = proc.children(Pid(worker.child.id()));
+    assert!(left.iter().all(|stat| stat.zombie), "{left:?}");
+    drop(worker);
+    enforcer.close();
+}
+
+#[test]
+fn whatever_holds_limits_here_lets_resource_trackers_end() {
+    let _alone = AGENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let scratch = tempfile::tempdir().unwrap();
+    let enforcer = Enforcer::probe(&options(scratch.path(), None));
+    let limits = Limits { memory_bytes: Some(1 << 30), ..Limits::default() };
+    let enclose = |worker, pid, page| enforcer.enclose(worker, pid, limits, page);
+    let mut worker = Worker::start_in(enclose);
+    let file = scratch.path().join("ready");
+    let script = format!(
+        "import subprocess, time; from multiprocessing import resource_tracker as tracker\n\
+        tracker.ensure_running(); subprocess.Popen([\"sleep\", \"1000\"])\n\
+        open(\"{}\", \"w\"); time.sleep(1000)",
+        file.display()
+    );
+    let python = std::env::var("CLUTCH_TEST_PYTHON").expect("set CLUTCH_TEST_PYTHON to a python");
+    worker.run(&format!("exec {python} -c '{script}'"));
+    while !file.exists() {
+        std::thread::yield_now();
+    }
+    let (proc, pid) = (Proc::default(), Pid(worker.child.id()));
+    assert_eq!(worker.enclosure.kill_children(), 1);
+    let children = proc.children(pid);
+    let tracker = children.iter().find(|stat| proc.is_resource_tracker(stat.process.pid)).unwrap();
+    worker.child.kill().unwrap();
+    worker.child.wait().unwrap();
+    // One that is about to end has lost the line by which it is known.
+    assert!(worker.enclosure.dissolve() <= 1);
+    let lives = || proc.stat(tracker.process.pid).is_some_and(|now| !now.zombie);
+    let started = Instant::now();
+    while lives() && started.elapsed() < FOREVER {
+        std::thread::yield_now();
+    }
+    assert!(!lives());
+    drop(worker);
+    enforcer.close();
 }
 
 #[test]
