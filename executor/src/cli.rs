@@ -25,6 +25,9 @@ pub struct Cli {
 pub enum Command {
     /// Runs an agent: the process that serves drivers on this machine.
     Agent(Box<RawSettings>),
+    /// Says what an agent with these settings can promise on this machine, and
+    /// what not.
+    Doctor(Box<RawSettings>),
     /// What the agent starts; not for people.
     #[command(hide = true)]
     Zygote(ZygoteArguments),

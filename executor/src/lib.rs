@@ -10,6 +10,7 @@ pub mod agent;
 pub mod blobs;
 pub mod cli;
 pub mod clock;
+pub mod doctor;
 pub mod exit_code;
 pub mod failure;
 pub mod host;

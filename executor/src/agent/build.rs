@@ -1,6 +1,6 @@
 //! From settings to parts, with nothing running yet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::lifeline::Lifeline;
 use crate::exit_code::Ending;
@@ -53,19 +53,12 @@ pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
     let environments = settings.pool.pythons.iter().map(|python| probe(python));
     let environments = environments.collect::<Result<_, _>>().map_err(BuildError::Environment)?;
     let binary = std::env::current_exe().map_err(BuildError::NoBinary)?;
-    let zygote = zygote_options(&settings.pool, binary)?;
+    let interpreter_library = interpreter_library(&settings.pool, &binary)?;
     let listener = bind(&settings.address).map_err(BuildError::Listen)?;
+    // Last: whoever has it closes it.
     let enforcer = Enforcer::probe(&settings.limits);
-    Ok(Built { settings, environments, zygote, listener, enforcer, lifeline })
-}
-
-fn zygote_options(pool: &PoolOptions, binary: PathBuf) -> Result<ZygoteOptions, BuildError> {
-    let beside = || binary.with_file_name("libclutch_interpreter.so");
-    let interpreter_library = pool.interpreter_library.clone().unwrap_or_else(beside);
-    if !interpreter_library.is_file() {
-        return Err(BuildError::NoInterpreterLibrary(interpreter_library));
-    }
-    Ok(ZygoteOptions {
+    let pool = &settings.pool;
+    let zygote = ZygoteOptions {
         binary,
         interpreter_library,
         warm: pool.warm.clone(),
@@ -73,5 +66,13 @@ fn zygote_options(pool: &PoolOptions, binary: PathBuf) -> Result<ZygoteOptions, 
         start: pool.start,
         max_batch_bytes: pool.max_batch_bytes,
         max_waiting: pool.max_slots * 4 + 16,
-    })
+        enforcer: enforcer.clone(),
+    };
+    Ok(Built { settings, environments, zygote, listener, enforcer, lifeline })
+}
+
+fn interpreter_library(pool: &PoolOptions, binary: &Path) -> Result<PathBuf, BuildError> {
+    let beside = || binary.with_file_name("libclutch_interpreter.so");
+    let library = pool.interpreter_library.clone().unwrap_or_else(beside);
+    if library.is_file() { Ok(library) } else { Err(BuildError::NoInterpreterLibrary(library)) }
 }

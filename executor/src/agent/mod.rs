@@ -40,10 +40,12 @@ pub fn run(raw: RawSettings) -> Ending {
             return Ending::Internal;
         }
     };
+    let enforcer = built.enforcer.clone();
     let ending = runtime.block_on(serve::serve(built)).unwrap_or_else(|error| {
         complain(&error);
         Ending::Internal
     });
+    enforcer.close();
     // What still runs dies with this process.
     runtime.shutdown_background();
     ending

@@ -1,33 +1,26 @@
 //! One worker and all that it starts.
 
-use std::time::Duration;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::Limits;
-use crate::failure::Breach;
+use super::affinity::Taken;
+use super::cgroup::Group;
+use super::enclosed::{Enclosed, Parts};
+use super::proc_files::Proc;
+use super::sweep::kill_below;
+use super::watch_loop::Watcher;
+use super::{Limits, rlimits};
 use crate::identifiers::Pid;
+use crate::machine;
 
 /// Holds one worker, and all that it starts, to its limits; knows what they
-/// use, and kills them. Nothing of it is left when this is dropped.
+/// use, and kills them. Nothing of it is left a second after this is dropped.
 #[derive(Debug)]
 pub(crate) struct Enclosure {
-    pid: Pid,
-    limits: Limits,
-}
-
-/// What can be used up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resource {
-    Memory,
-    CpuTime,
-    Processes,
-    Scratch,
-}
-
-/// A limit that a look found passed. The worker still lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Passed {
-    pub(crate) resource: Resource,
-    pub(crate) breach: Breach,
+    enclosed: Arc<Enclosed>,
+    watcher: Arc<Watcher>,
+    cpus: Mutex<Option<Taken>>,
 }
 
 /// What the kernel, or the agent's own looks, counted since the worker began.
@@ -46,54 +39,164 @@ pub(crate) struct Counters {
     pub(crate) throttled_nanoseconds: u64,
 }
 
+/// How long killed processes may take to be dead.
+const END: Duration = Duration::from_secs(1);
+/// How long resource trackers may take to end by themselves.
+const TRACKERS_END: Duration = Duration::from_secs(1);
+
 impl Enclosure {
-    pub(super) const fn new(pid: Pid, limits: Limits) -> Self {
-        Self { pid, limits }
+    /// Holds a worker from now on.
+    ///
+    /// # Errors
+    /// When nobody can look at it.
+    pub(super) fn new(
+        watcher: Arc<Watcher>,
+        enclosed: Enclosed,
+        cpus: Option<Taken>,
+    ) -> io::Result<Self> {
+        let enclosed = Arc::new(enclosed);
+        watcher.add(Arc::clone(&enclosed))?;
+        Ok(Self { enclosed, watcher, cpus: Mutex::new(cpus) })
     }
 
     /// The limits in force.
-    pub(crate) const fn limits(&self) -> &Limits {
-        &self.limits
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.enclosed.limits
     }
 
     /// Environment variables that the worker needs.
-    pub(crate) const fn variables(&self) -> Vec<(String, String)> {
-        Vec::new()
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        let scratch = self.enclosed.scratch();
+        let path = scratch.and_then(|scratch| scratch.path().to_str().map(str::to_owned));
+        path.map(|path| ("TMPDIR".to_owned(), path)).into_iter().collect()
     }
 
-    /// The worker is set up: from now on its allocations fail short of the
-    /// limit, if that was asked for.
+    /// The worker is set up: from now on allocations fail short of its memory
+    /// limit, if that was asked for. The limit itself holds all the same.
     pub(crate) fn soften(&self) {
-        tracing::trace!(pid = %self.pid, "nothing to soften yet");
+        let limits = self.limits();
+        let Some(memory) = limits.memory_bytes.filter(|_| limits.soft_memory) else { return };
+        let pid = self.enclosed.process.pid;
+        match rlimits::soften(self.watcher.proc(), pid, memory, threads(limits)) {
+            Ok(soft) => self.enclosed.softened(soft),
+            Err(error) => tracing::warn!(%error, %pid, "allocations will not fail"),
+        }
     }
 
-    /// A batch begins, each of whose tasks may use so much CPU time.
+    /// A batch begins, each of whose tasks may use so much CPU time. Costs
+    /// nothing without limits.
     pub(crate) fn busy(&self, task_cpu: Option<Duration>) {
-        tracing::trace!(pid = %self.pid, ?task_cpu, "nothing to look at yet");
+        if self.enclosed.begin(task_cpu) {
+            self.watcher.begin(self.enclosed.is_limited());
+        }
     }
 
     /// No batch runs.
     pub(crate) fn rest(&self) {
-        tracing::trace!(pid = %self.pid, "nothing to look at");
+        if self.enclosed.end() {
+            self.watcher.end();
+        }
     }
 
     /// What was counted until now. Reads a few files.
     pub(crate) fn counters(&self) -> Counters {
-        Counters::default()
+        let usage = self.enclosed.usage().unwrap_or_default();
+        Counters {
+            peak_memory_bytes: usage.peak_memory_bytes.or(self.enclosed.peak_memory()),
+            oom_kills: usage.oom_kills,
+            at_own_limit: usage.at_own_limit,
+            cpu_nanoseconds: usage.cpu_nanoseconds,
+            throttled_nanoseconds: usage.throttled_nanoseconds,
+        }
     }
 
-    /// Kills everything that the worker started, and leaves the worker; gives
-    /// how many processes there were. Blocks for milliseconds.
+    /// Kills everything that the worker started, and leaves the worker, and
+    /// resource trackers, which end by themselves; gives how many processes
+    /// there were. Blocks for milliseconds, against processes that multiply for
+    /// two seconds at most. A worker that is dead without a group has nothing
+    /// below it any more: its children are the agent's.
     pub(crate) fn kill_children(&self) -> usize {
-        tracing::trace!(pid = %self.pid, "nothing to kill yet");
-        0
+        let (process, proc) = (self.enclosed.process, self.watcher.proc());
+        let killed = self.enclosed.group().and_then(|group| {
+            let killed = kill_in(&group, |pid| pid != process.pid && is_unwanted(proc, pid));
+            killed.inspect_err(|error| tracing::debug!(%error, "the group is not of use")).ok()
+        });
+        killed.unwrap_or_else(|| kill_below(proc, process))
     }
 
-    /// Kills everything that is left of a worker that is dead, and lets go of
-    /// what held it; gives how many processes there were. Blocks for
-    /// milliseconds.
+    /// Kills everything that is left in the group of a worker that is dead, and
+    /// lets go of what held it; gives how many processes there were. What takes
+    /// longer, files and resource trackers, goes on behind.
     pub(crate) fn dissolve(&self) -> usize {
-        tracing::trace!(pid = %self.pid, "nothing to dissolve yet");
-        0
+        self.rest();
+        self.watcher.remove(&self.enclosed);
+        drop(self.cpus.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let parts = self.enclosed.take_parts();
+        let proc = self.watcher.proc().clone();
+        let killed = parts.group.as_ref().and_then(|group| {
+            let killed = kill_in(group, |pid| is_unwanted(&proc, pid));
+            killed.inspect_err(|error| tracing::debug!(%error, "the group is not of use")).ok()
+        });
+        if parts.scratch.is_some() || parts.group.as_ref().is_some_and(|group| has_any(group)) {
+            let finish = move || finish(parts);
+            // Without a thread it is done here, by the drop of what it had.
+            let thread = std::thread::Builder::new().name("clutch-finish".to_owned());
+            if let Err(error) = thread.spawn(finish) {
+                tracing::debug!(%error, "no thread to finish a worker");
+            }
+        }
+        killed.unwrap_or_default()
+    }
+}
+
+impl Drop for Enclosure {
+    fn drop(&mut self) {
+        self.dissolve();
+    }
+}
+
+/// Threads that a task may well have, for room that they need.
+fn threads(limits: &Limits) -> u64 {
+    let cores = u64::try_from(machine::cores()).unwrap_or(u64::MAX);
+    (1..cores).find(|count| limits.cpus.is_some_and(|cpus| cpus <= whole(*count))).unwrap_or(cores)
+}
+
+/// CPUs are counted in small numbers.
+fn whole(count: u64) -> f64 {
+    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+}
+
+fn is_unwanted(proc: &Proc, pid: Pid) -> bool {
+    !proc.is_resource_tracker(pid)
+}
+
+/// Kills those of a group that are chosen, and returns when they are dead, or
+/// take too long for that.
+fn kill_in(group: &Group, chosen: impl Fn(Pid) -> bool) -> io::Result<usize> {
+    let lives = || group.processes().is_ok_and(|left| left.into_iter().any(&chosen));
+    if !lives() {
+        return Ok(0);
+    }
+    let killed = group.kill_those(&chosen)?;
+    let waits = Instant::now();
+    while lives() && waits.elapsed() < END {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(killed)
+}
+
+fn has_any(group: &Group) -> bool {
+    group.processes().is_ok_and(|left| !left.is_empty())
+}
+
+/// Removes the files of a worker, waits for its trackers, and kills them if
+/// that takes too long: the group's end does.
+fn finish(parts: Parts) {
+    let Parts { group, scratch } = parts;
+    drop(scratch);
+    let Some(group) = group else { return };
+    let waits = Instant::now();
+    while has_any(&group) && waits.elapsed() < TRACKERS_END {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }

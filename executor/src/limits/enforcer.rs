@@ -1,10 +1,16 @@
 //! What holds limits on this machine, found once.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::cgroup::{Group, Groups, probe};
+use super::enforcement::Together;
+use super::instance::Instance;
+use super::prepare::Encloser;
+use super::pressure::Usage;
 use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Passed, Shortage};
 use crate::identifiers::{Pid, WorkerId};
 use crate::pool::ProgressPage;
@@ -13,28 +19,43 @@ use crate::pool::ProgressPage;
 #[derive(Debug, Clone)]
 pub(crate) struct Enforcer {
     enforcement: Arc<Enforcement>,
-    shortage: Arc<watch::Sender<Option<Shortage>>>,
+    groups: Arc<Groups>,
+    encloser: Arc<Encloser>,
+    notes: Arc<[String]>,
 }
 
 impl Enforcer {
     /// Finds out what this machine and this process's rights allow, and removes
     /// what agents left that were killed.
     pub(crate) fn probe(options: &LimitOptions) -> Self {
-        let enforcement = Enforcement {
-            memory: Mechanism::Sampling,
-            cpus: Mechanism::Affinity,
-            processes: Mechanism::Sampling,
-            kill: Mechanism::Sampling,
-            cannot: Vec::new(),
-            memory_ceiling_bytes: options.memory_ceiling_bytes,
+        let (mut groups, mut notes) = found(options);
+        let mut held = |what, set: Option<io::Result<()>>| match set {
+            None => Together::NotAsked,
+            Some(Ok(())) => Together::Held,
+            Some(Err(error)) => {
+                notes.push(format!("{what}: {error}"));
+                Together::NotHeld
+            }
         };
-        Self { enforcement: Arc::new(enforcement), shortage: Arc::new(watch::Sender::new(None)) }
-    }
-
-    /// What memory is short of now, and every time that this changes; `None`:
-    /// there is enough.
-    pub(crate) fn shortage(&self) -> watch::Receiver<Option<Shortage>> {
-        self.shortage.subscribe()
+        let ceiling = options.memory_ceiling_bytes.map(|bytes| groups.set_ceiling(bytes));
+        let ceiling = held("memory ceiling", ceiling);
+        let weight = options.cpu_weight.map(|weight| groups.set_weight(weight));
+        let weight = held("weight of CPUs", weight);
+        let enforcement = Enforcement::by(&groups, options, ceiling, weight);
+        tracing::info!(
+            memory = enforcement.memory.name(),
+            cpus = enforcement.cpus.name(),
+            processes = enforcement.processes.name(),
+            kill = enforcement.kill.name(),
+            ?notes,
+            "what holds limits"
+        );
+        let groups = Arc::new(groups);
+        // Who counts all workers at the start does so later.
+        let counted = groups.memory_together().is_some().then(|| Arc::clone(&groups));
+        let usage = counted.map(|groups| -> Usage { Box::new(move || groups.memory_together()) });
+        let encloser = Arc::new(Encloser::new(options, usage));
+        Self { enforcement: Arc::new(enforcement), groups, encloser, notes: notes.into() }
     }
 
     /// What holds limits here.
@@ -42,21 +63,63 @@ impl Enforcer {
         &self.enforcement
     }
 
+    /// What could not be used, and why; one sentence each, for people.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Puts a zygote, and with it the workers that it will fork, under what
+    /// holds for all workers together. Nothing, where nothing does.
+    ///
+    /// # Errors
+    /// When it is dead already.
+    pub(crate) fn place_zygote(&self, pid: Pid) -> io::Result<()> {
+        self.groups.place_zygote(pid)
+    }
+
     /// Encloses a worker that has not run anything of its session yet. Blocks
-    /// for milliseconds at most; without limits it costs nothing. What is passed
-    /// later comes by the channel, which may close at any time.
+    /// for milliseconds at most.
     ///
     /// # Errors
     /// When a limit cannot be put in force, which was possible at the start.
-    #[expect(clippy::unnecessary_wraps, reason = "nothing is put in force yet")]
     pub(crate) fn enclose(
         &self,
         worker: WorkerId,
         pid: Pid,
         limits: Limits,
-        _progress: Arc<ProgressPage>,
+        progress: Arc<ProgressPage>,
     ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
-        tracing::trace!(%worker, %pid, ?limits, "nothing to enclose yet");
-        Ok((Arc::new(Enclosure::new(pid, limits)), mpsc::channel(1).1))
+        let group = Group::create(&self.groups, worker, &limits)?;
+        if let Some(group) = &group {
+            group.add(pid)?;
+        }
+        let pin = self.enforcement.cpus == Mechanism::Affinity;
+        self.encloser.enclose(worker, pid, limits, progress, group, pin)
+    }
+
+    /// Kills what is left of all workers, zygotes included, and removes all
+    /// groups. Blocks for seconds at most. For the agent's end.
+    pub(crate) fn close(&self) {
+        self.groups.close();
+        self.encloser.close();
+    }
+
+    /// What there is too little of, now; `None`: of nothing.
+    pub(crate) fn shortage(&self) -> watch::Receiver<Option<Shortage>> {
+        self.encloser.shortage()
+    }
+}
+
+fn found(options: &LimitOptions) -> (Groups, Vec<String>) {
+    if !options.cgroups {
+        return (Groups::default(), vec!["control groups: not used, by `cgroups`".to_owned()]);
+    }
+    match Instance::this() {
+        Ok(this) => {
+            let pid = Pid(std::process::id());
+            let probed = probe(Path::new("/"), this.to_string(), pid);
+            (probed.groups, probed.notes)
+        }
+        Err(error) => (Groups::default(), vec![format!("control groups: {error}")]),
     }
 }

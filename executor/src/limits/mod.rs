@@ -4,14 +4,35 @@
 //! the agent looks several times a second. Which of them is decided once, at
 //! the start, and told to everybody who asks.
 
+mod affinity;
 mod asked;
+mod cgroup;
+mod enclosed;
 mod enclosure;
 mod enforcement;
 mod enforcer;
+mod instance;
+mod looks;
+mod memory;
+mod prepare;
 mod pressure;
+mod proc_files;
+mod process_tree;
+mod pulse;
+mod rlimits;
+mod scratch;
+mod scratch_removal;
+mod scratch_size;
+mod sweep;
+mod watch;
+mod watch_loop;
+
+#[cfg(test)]
+mod real_tests;
 
 pub use asked::{Bounded, LimitOptions, Limits, OverCeiling};
-pub(crate) use enclosure::{Counters, Enclosure, Passed, Resource};
+pub(crate) use enclosure::{Counters, Enclosure};
 pub use enforcement::{Enforcement, Mechanism};
 pub(crate) use enforcer::Enforcer;
 pub(crate) use pressure::Shortage;
+pub(crate) use watch::{Passed, Resource};

@@ -83,6 +83,9 @@ pub(super) fn launch(
     command.envs(THREAD_VARIABLES.iter().map(|name| (name, "1")));
     command.env(ARROW_ALLOCATOR, arrow_allocator(std::env::var(ARROW_ALLOCATOR).ok()));
     let pid = Pid(command.spawn()?.id());
+    // Before it has anything in memory, and so before it can fork. When this
+    // fails it finds its line closed.
+    options.enforcer.place_zygote(pid)?;
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     Ok(Launched { line: ours, pid, pidfd, within: options.start, ended: None })

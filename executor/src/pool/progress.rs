@@ -21,7 +21,7 @@ impl ProgressPage {
     ///
     /// # Errors
     /// When the operating system has no memory or descriptor left.
-    pub(super) fn new() -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn new() -> io::Result<(Self, OwnedFd)> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = rustix::fs::memfd_create("clutch-progress", flags)?;
         rustix::fs::ftruncate(&file, PROGRESS_BYTES as u64)?;

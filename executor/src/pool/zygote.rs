@@ -13,6 +13,7 @@ use super::keeper::Keeper;
 use super::reaper::{Ended, Reaper};
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{Pid, WorkerId};
+use crate::limits::Enforcer;
 
 /// How zygotes are started.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(crate) struct ZygoteOptions {
     pub(crate) max_batch_bytes: u64,
     /// Fork requests that may wait at once.
     pub(crate) max_waiting: usize,
+    /// What holds for all workers together.
+    pub(crate) enforcer: Enforcer,
 }
 
 /// What is known of a zygote.

@@ -1,0 +1,249 @@
+//! What the worker's own task and the looking thread both have of a worker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Limits;
+use super::cgroup::{Group, GroupUsage};
+use super::proc_files::Process;
+use super::scratch::Scratch;
+use super::watch::Passed;
+use crate::pool::ProgressPage;
+
+/// An enclosed worker. The numbers are written by the worker's task and read by
+/// the looking thread, or the other way round, and need no order among them.
+#[derive(Debug)]
+pub(super) struct Enclosed {
+    pub(super) process: Process,
+    pub(super) limits: Limits,
+    pub(super) progress: Arc<ProgressPage>,
+    /// The kernel holds it to its memory.
+    pub(super) kernel_holds_memory: bool,
+    /// The kernel counts its CPU time.
+    pub(super) kernel_counts_cpu: bool,
+    /// The kernel holds it to its processes.
+    pub(super) kernel_holds_processes: bool,
+    pub(super) passed: mpsc::Sender<Passed>,
+    parts: Mutex<Parts>,
+    /// Odd while it is busy; another number for each batch.
+    period: AtomicU64,
+    /// CPU time of each task, nanoseconds; 0: any.
+    task_cpu: AtomicU64,
+    /// What it may ask for before allocations fail, bytes; 0: anything.
+    soft_bytes: AtomicU64,
+    /// The most memory that was seen, bytes; 0: nobody looked.
+    peak_memory: AtomicU64,
+}
+
+/// What ends with the worker.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) group: Option<Arc<Group>>,
+    pub(super) scratch: Option<Arc<Scratch>>,
+}
+
+/// What there is to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LooksAt {
+    /// Its group's counts.
+    pub(super) group: bool,
+    /// Its processes.
+    pub(super) tree: bool,
+    /// Their memory.
+    pub(super) memory: bool,
+    /// Anything at all.
+    pub(super) anything: bool,
+}
+
+impl Enclosed {
+    pub(super) fn new(
+        process: Process,
+        limits: Limits,
+        progress: Arc<ProgressPage>,
+        parts: Parts,
+        passed: mpsc::Sender<Passed>,
+    ) -> Self {
+        let usage = parts.group.as_ref().and_then(|group| group.usage().ok()).unwrap_or_default();
+        Self {
+            process,
+            limits,
+            progress,
+            kernel_holds_memory: usage.memory_bytes.is_some(),
+            kernel_counts_cpu: usage.cpu_nanoseconds.is_some(),
+            kernel_holds_processes: usage.processes.is_some(),
+            passed,
+            parts: Mutex::new(parts),
+            period: AtomicU64::new(0),
+            task_cpu: AtomicU64::new(0),
+            soft_bytes: AtomicU64::new(0),
+            peak_memory: AtomicU64::new(0),
+        }
+    }
+
+    /// A batch begins; `true`: none ran.
+    pub(super) fn begin(&self, task_cpu: Option<Duration>) -> bool {
+        let task_cpu =
+            task_cpu.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.task_cpu.store(task_cpu, Ordering::Relaxed);
+        let before = self.period.load(Ordering::Relaxed);
+        // The limit above is seen by whoever sees this.
+        self.period.store(before + 1 + before % 2, Ordering::Release);
+        before % 2 == 0
+    }
+
+    /// No batch runs; `true`: one did.
+    pub(super) fn end(&self) -> bool {
+        let before = self.period.load(Ordering::Relaxed);
+        self.period.store(before + before % 2, Ordering::Release);
+        before % 2 == 1
+    }
+
+    /// A number of what runs now; `None`: nothing.
+    pub(super) fn period(&self) -> Option<u64> {
+        Some(self.period.load(Ordering::Acquire)).filter(|period| period % 2 == 1)
+    }
+
+    /// CPU time that each task may use.
+    pub(super) fn task_cpu(&self) -> Option<Duration> {
+        let nanoseconds = self.task_cpu.load(Ordering::Relaxed);
+        (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
+    }
+
+    /// The running task: its index and when it was called.
+    pub(super) fn task(&self) -> Option<(u32, u64)> {
+        self.progress.read().map(|reading| (reading.task_index, reading.started_at))
+    }
+
+    /// Whether there may be something to look at.
+    pub(super) fn is_limited(&self) -> bool {
+        self.looks_at().anything
+    }
+
+    /// What there is to look at while it is busy.
+    pub(super) fn looks_at(&self) -> LooksAt {
+        let cpu = self.task_cpu.load(Ordering::Relaxed) > 0 || self.soft_bytes().is_some();
+        let processes = self.limits.processes.is_some();
+        let memory = self.limits.memory_bytes.is_some() && !self.kernel_holds_memory;
+        let tree =
+            memory || cpu && !self.kernel_counts_cpu || processes && !self.kernel_holds_processes;
+        let group = cpu && self.kernel_counts_cpu || processes && self.kernel_holds_processes;
+        let anything = tree || group || self.limits.scratch_bytes.is_some();
+        LooksAt { group, tree, memory, anything }
+    }
+
+    /// Allocations fail from now on when so much is asked for.
+    pub(super) fn softened(&self, bytes: u64) {
+        self.soft_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn soft_bytes(&self) -> Option<u64> {
+        Some(self.soft_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    pub(super) fn saw_memory(&self, bytes: Option<u64>) {
+        self.peak_memory.fetch_max(bytes.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    pub(super) fn peak_memory(&self) -> Option<u64> {
+        Some(self.peak_memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Says that a limit was passed.
+    pub(super) fn tell(&self, passed: Passed) {
+        tracing::debug!(pid = %self.process.pid, ?passed, "a limit was passed");
+        if let Err(error) = self.passed.try_send(passed) {
+            // One that was told before has not been read: it is killed for that.
+            tracing::debug!(%error, pid = %self.process.pid, "nobody wants to know");
+        }
+    }
+
+    /// What the kernel counted; `None`: it does not, or no longer.
+    pub(super) fn usage(&self) -> Option<GroupUsage> {
+        self.group()?.usage().ok()
+    }
+
+    pub(super) fn group(&self) -> Option<Arc<Group>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).group.clone()
+    }
+
+    pub(super) fn scratch(&self) -> Option<Arc<Scratch>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).scratch.clone()
+    }
+
+    /// Takes what ends with the worker out of here.
+    pub(super) fn take_parts(&self) -> Parts {
+        std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identifiers::Pid;
+
+    fn enclosed(limits: Limits) -> Enclosed {
+        let process = Process { pid: Pid(u32::MAX), started_at: 1 };
+        let progress = Arc::new(ProgressPage::new().unwrap().0);
+        Enclosed::new(process, limits, progress, Parts::default(), mpsc::channel(1).0)
+    }
+
+    #[test]
+    fn each_batch_has_a_number_and_none_between_them() {
+        let enclosed = enclosed(Limits::default());
+        assert!(!enclosed.end() && enclosed.period().is_none());
+        let mut periods = Vec::new();
+        for task_cpu in [None, Some(Duration::from_secs(1)), None] {
+            // The next batch follows without a rest, or after one.
+            assert!(enclosed.begin(None));
+            periods.push(enclosed.period());
+            assert!(!enclosed.begin(task_cpu));
+            periods.push(enclosed.period());
+            assert_eq!(enclosed.task_cpu(), task_cpu);
+            assert!(enclosed.end() && !enclosed.end());
+            assert_eq!(enclosed.period(), None);
+        }
+        periods.dedup();
+        assert!(periods.len() == 6 && periods.iter().all(Option::is_some), "{periods:?}");
+    }
+
+    #[test]
+    fn there_is_something_to_look_at_only_with_limits_that_need_it() {
+        let none = LooksAt { group: false, tree: false, memory: false, anything: false };
+        let tree = LooksAt { tree: true, anything: true, ..none };
+        for (limits, task_cpu, looks_at) in [
+            (Limits::default(), None, none),
+            (Limits { cpus: Some(1.0), open_files: Some(9), ..Limits::default() }, None, none),
+            (Limits::default(), Some(Duration::from_secs(1)), tree),
+            (Limits { processes: Some(9), ..Limits::default() }, None, tree),
+            (
+                Limits { memory_bytes: Some(9), ..Limits::default() },
+                None,
+                LooksAt { memory: true, ..tree },
+            ),
+            (
+                Limits { scratch_bytes: Some(9), ..Limits::default() },
+                None,
+                LooksAt { tree: false, ..tree },
+            ),
+        ] {
+            let enclosed = enclosed(limits);
+            enclosed.begin(task_cpu);
+            assert_eq!(enclosed.looks_at(), looks_at, "{limits:?} {task_cpu:?}");
+        }
+    }
+
+    #[test]
+    fn the_highest_memory_is_kept() {
+        let enclosed = enclosed(Limits::default());
+        assert_eq!((enclosed.peak_memory(), enclosed.soft_bytes()), (None, None));
+        for bytes in [Some(5), None, Some(9), Some(7)] {
+            enclosed.saw_memory(bytes);
+        }
+        assert_eq!(enclosed.peak_memory(), Some(9));
+        enclosed.softened(4);
+        assert_eq!(enclosed.soft_bytes(), Some(4));
+    }
+}

@@ -1,0 +1,145 @@
+//! Looks at one busy worker: reads what has to be read, and has it judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::enclosed::Enclosed;
+use super::memory::{Memory, processes};
+use super::proc_files::{Proc, Process};
+use super::process_tree::{Tree, cpu_nanoseconds, threads};
+use super::scratch_size::ScratchSize;
+use super::watch::{Passed, Resource, Sample, Watch};
+use crate::clock::Monotonic;
+
+/// Time between looks.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+/// The same near a limit on memory, which fills by gigabytes in a second.
+const CLOSE_LOOK: Duration = Duration::from_millis(10);
+const STALL_LOOK: Duration = Duration::from_millis(500);
+/// Memory that allocations are refused in steps of, and some: with less left,
+/// they fail.
+const NEAR_BYTES: u64 = 64 << 20;
+
+/// What is known of a worker by looks.
+#[derive(Debug)]
+pub(super) struct Looks {
+    enclosed: Arc<Enclosed>,
+    /// What it ran then.
+    period: u64,
+    watch: Watch,
+    memory: Memory,
+    scratch: ScratchSize,
+    /// Its processes when they were listed last.
+    tree: Vec<Process>,
+    next: Monotonic,
+    next_stall: Monotonic,
+}
+
+impl Looks {
+    pub(super) fn new(enclosed: Arc<Enclosed>) -> Self {
+        Self {
+            watch: Watch::new(enclosed.limits, None),
+            tree: vec![enclosed.process],
+            enclosed,
+            period: 0,
+            memory: Memory::default(),
+            scratch: ScratchSize::default(),
+            next: Monotonic::default(),
+            next_stall: Monotonic::default(),
+        }
+    }
+
+    /// Whether these are looks at that one.
+    pub(super) fn are_at(&self, enclosed: &Arc<Enclosed>) -> bool {
+        Arc::ptr_eq(&self.enclosed, enclosed)
+    }
+
+    /// Itself, if there is something to see now: takes notice of a batch that
+    /// began.
+    pub(super) fn renewed(&mut self) -> Option<&mut Self> {
+        let period = self.enclosed.period()?;
+        if self.period != period {
+            self.period = period;
+            self.watch = Watch::new(self.enclosed.limits, self.enclosed.task_cpu());
+        }
+        self.enclosed.looks_at().anything.then_some(self)
+    }
+
+    /// When to look next.
+    pub(super) const fn next(&self) -> Monotonic {
+        self.next
+    }
+
+    /// Whom to list, if anybody.
+    pub(super) fn root(&self) -> Option<Process> {
+        let looks_at = self.enclosed.looks_at();
+        looks_at.tree.then_some(self.enclosed.process)
+    }
+
+    /// Looks. `tree`: its processes, if they were listed just now.
+    pub(super) fn look(&mut self, proc: &Proc, tree: Option<&Tree>) {
+        let now = Monotonic::now();
+        if let Some(tree) = tree {
+            self.tree = processes(tree);
+        }
+        let sample = self.sample(proc, tree, now);
+        let close = sample.memory_bytes.zip(self.enclosed.limits.memory_bytes);
+        let close = close.is_some_and(|(bytes, limit)| bytes / 7 > limit / 10);
+        self.next = after(now, if close { CLOSE_LOOK } else { LOOK });
+        self.enclosed.saw_memory(sample.memory_bytes);
+        if let Some(passed) = self.watch.take(&sample).filter(|passed| self.still(*passed, &sample))
+        {
+            self.enclosed.tell(passed);
+        }
+    }
+
+    /// Reading takes a moment, in which the task may have ended in time.
+    fn still(&self, passed: Passed, sample: &Sample) -> bool {
+        let same_task = || self.enclosed.task() == sample.task;
+        self.enclosed.period() == Some(self.period)
+            && (passed.resource != Resource::CpuTime || same_task())
+    }
+
+    fn sample(&mut self, proc: &Proc, tree: Option<&Tree>, now: Monotonic) -> Sample {
+        let (enclosed, looks_at) = (&self.enclosed, self.enclosed.looks_at());
+        let limits = &enclosed.limits;
+        let mut sample = Sample { at: now, task: enclosed.task(), ..Sample::default() };
+        if looks_at.group
+            && let Some(usage) = enclosed.usage()
+        {
+            sample.cpu_nanoseconds = usage.cpu_nanoseconds;
+            if usage.processes.is_some() {
+                sample.processes = usage.processes;
+                sample.refused_forks = Some(usage.refused_forks);
+            }
+        }
+        if let Some(tree) = tree {
+            sample.cpu_nanoseconds = sample.cpu_nanoseconds.or(Some(cpu_nanoseconds(tree)));
+            sample.processes = sample.processes.or(Some(threads(tree)));
+        }
+        if looks_at.memory
+            && let Some(limit) = limits.memory_bytes
+        {
+            sample.memory_bytes = Some(self.memory.read(proc, &self.tree, limit));
+        }
+        if let (Some(limit), Some(directory)) = (limits.scratch_bytes, enclosed.scratch()) {
+            sample.scratch_bytes = self.scratch.look(directory.directory(), limit, now);
+        }
+        // Both are of use only together.
+        if let Some(soft) = enclosed.soft_bytes().filter(|_| now >= self.next_stall)
+            && sample.cpu_nanoseconds.is_some()
+        {
+            let pid = enclosed.process.pid;
+            let near = proc.data_bytes(pid).is_some_and(|data| data + NEAR_BYTES > soft);
+            sample.stuck = Some(near && proc.waits_for_itself(pid));
+            self.next_stall = after(now, STALL_LOOK);
+        }
+        sample
+    }
+}
+
+/// So long after.
+pub(super) fn after(now: Monotonic, time: Duration) -> Monotonic {
+    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Monotonic::from_nanoseconds(now.nanoseconds().saturating_add(time))
+}

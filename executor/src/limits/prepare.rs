@@ -1,0 +1,105 @@
+//! From a worker and its limits to an enclosure.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use super::affinity::Seats;
+use super::cgroup::Group;
+use super::enclosed::{Enclosed, Parts};
+use super::pressure::{Shortage, Usage};
+use super::proc_files::Process;
+use super::scratch::{Scratch, ScratchRoot, remove_stale};
+use super::watch::Passed;
+use super::watch_loop::Watcher;
+use super::{Enclosure, LimitOptions, Limits, rlimits};
+use crate::identifiers::{Pid, WorkerId};
+use crate::pool::ProgressPage;
+
+/// One limit that was passed, and one more that nobody reads before the end.
+const PASSED: usize = 2;
+
+/// Everything but control groups that holds workers to limits.
+#[derive(Debug)]
+pub(super) struct Encloser {
+    watcher: Arc<Watcher>,
+    seats: Seats,
+    below: PathBuf,
+    scratch: Mutex<Option<Arc<ScratchRoot>>>,
+}
+
+impl Encloser {
+    /// With nobody in it. `usage`: the kernel's count of what all workers use
+    /// together, where there is one.
+    pub(super) fn new(options: &LimitOptions, usage: Option<Usage>) -> Self {
+        let below = options.scratch_directory.clone();
+        let sweep = move || remove_stale(&below);
+        let thread = std::thread::Builder::new().name("clutch-sweep".to_owned());
+        if let Err(error) = thread.spawn(sweep) {
+            tracing::warn!(%error, "what earlier agents left stays");
+        }
+        Self {
+            watcher: Arc::new(Watcher::new(options, usage)),
+            seats: Seats::of_this_process(),
+            below: options.scratch_directory.clone(),
+            scratch: Mutex::default(),
+        }
+    }
+
+    /// What there is too little of, now; `None`: of nothing.
+    pub(super) fn shortage(&self) -> watch::Receiver<Option<Shortage>> {
+        self.watcher.shortage()
+    }
+
+    /// Encloses a worker that has not run anything of its session. It is in its
+    /// group already, if it has one; `pin`: its CPUs are whole ones that it is
+    /// kept to.
+    ///
+    /// # Errors
+    /// When a limit cannot be put in force, or the worker is dead.
+    pub(super) fn enclose(
+        &self,
+        worker: WorkerId,
+        pid: Pid,
+        limits: Limits,
+        progress: Arc<ProgressPage>,
+        group: Option<Group>,
+        pin: bool,
+    ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
+        rlimits::hold(pid, &limits)?;
+        let pinned = limits.cpus.filter(|_| pin).map(|cpus| self.seats.pin(pid, cpus));
+        let cpus = pinned.transpose()?.flatten();
+        let scratch = limits.scratch_bytes.map(|_| self.scratch(worker)).transpose()?;
+        let parts = Parts { group: group.map(Arc::new), scratch: scratch.map(Arc::new) };
+        // One that is dead already has no start, and nothing below it.
+        let stat = self.watcher.proc().stat(pid);
+        let process = stat.map_or(Process { pid, started_at: 0 }, |stat| stat.process);
+        let (passed, told) = mpsc::channel(PASSED);
+        let enclosed = Enclosed::new(process, limits, progress, parts, passed);
+        let enclosure = Enclosure::new(Arc::clone(&self.watcher), enclosed, cpus)?;
+        Ok((Arc::new(enclosure), told))
+    }
+
+    /// Removes the directories of all workers. For the agent's end.
+    pub(super) fn close(&self) {
+        let root = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(root) = root {
+            root.remove();
+        }
+    }
+
+    /// The directory of a worker, in the agent's, which is made for the first
+    /// of them.
+    fn scratch(&self, worker: WorkerId) -> io::Result<Scratch> {
+        let mut root = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if root.is_none() {
+            *root = Some(Arc::new(ScratchRoot::create(&self.below)?));
+        }
+        match root.as_ref() {
+            Some(root) => root.directory(worker),
+            None => Err(io::Error::from(io::ErrorKind::NotFound)),
+        }
+    }
+}
