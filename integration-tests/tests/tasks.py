@@ -212,11 +212,12 @@ def hold_bytes(count, kept=[]):  # noqa: B006 - remembers between calls, on purp
 
 
 def start_programs():
-    """Start programs without end, also after the system has refused one."""
-    while True:
+    """Start programs, also after the system has refused one; not so many that it hurts."""
+    for _ in range(400):
         with contextlib.suppress(OSError):
             os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
         time.sleep(0.005)
+    time.sleep(60)
 
 
 def fill_scratch(count):
