@@ -26,6 +26,11 @@ def children_of(pid: int) -> list[int]:
     return [child for child in _all_pids() if parent_of(child) == pid and is_alive(child)]
 
 
+def zombies_of(pid: int) -> list[int]:
+    """Return the children that are dead and not reaped."""
+    return [child for child in _all_pids() if _state(child) == "Z" and parent_of(child) == pid]
+
+
 def descendants_of(pid: int) -> list[int]:
     """Return the living children, their children, and so on."""
     found = children_of(pid)
@@ -74,6 +79,12 @@ def private_bytes(pid: int) -> int:
     """Return the memory that the process shares with nobody."""
     lines = _read(pid, "smaps_rollup").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that the process used so far, without its children's."""
+    user, system = _stat(pid)[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def descriptors_of(pid: int) -> list[str]:
