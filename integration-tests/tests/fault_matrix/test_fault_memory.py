@@ -13,6 +13,7 @@ from support import processes
 from support.agents import Agent
 from support.mechanisms import agent_by
 from support.oracle import Oracle
+from support.rounds import rounds
 from support.waiting import until
 
 import joblib_clutch
@@ -21,8 +22,6 @@ from joblib_clutch import exceptions as errors
 MEGABYTE = 1 << 20
 LIMIT = 256 * MEGABYTE
 MUCH = 3 << 30
-# Rounds in CI, and where time is no matter: `make test-faults`.
-THOROUGH = "CLUTCH_TEST_THOROUGH" in os.environ
 
 
 def rows():
@@ -75,7 +74,7 @@ def test_l02_after_a_memory_error_the_worker_is_replaced(oracle):
     until(oracle.agent.workers, lambda workers: not failed & set(workers), seconds=3)
 
 
-@pytest.mark.parametrize("round_", range(20 if THOROUGH else 2))
+@pytest.mark.parametrize("round_", rounds(2, 20))
 def test_l03_threads_of_blas_at_a_soft_limit_never_hang(oracle, round_):
     limit = (160 + 12 * round_) * MEGABYTE
     try:
@@ -147,7 +146,7 @@ def test_l08_deaths_are_told_apart_every_time(limits, cause, tmp_path):
         "cancelled": "CANCELLED",
         "crash": "WORKER_CRASHED",
     }[cause]
-    told = [end_by(cause, limits, tmp_path) for _ in range(20 if THOROUGH else 4)]
+    told = [end_by(cause, limits, tmp_path) for _ in rounds(4, 20)]
     assert told == [expected] * len(told)
 
 
