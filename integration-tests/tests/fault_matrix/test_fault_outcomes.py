@@ -6,21 +6,23 @@ import signal
 import sys
 
 import bad_tasks
+import cloudpickle
 import pytest
 import tasks
 from joblib import delayed
 from support import lies, processes
 from support.conversations import Conversation, blobs, joined
-from support.oracle import Oracle
 from support.pickles import plain_batch
+from support.rounds import rounds
 from support.waiting import until
 
 import joblib_clutch
 from joblib_clutch import exceptions as errors
 
+cloudpickle.register_pickle_by_value(lies)
+
 # Longest text of an exception that crosses a border, in bytes, and its frame.
 MOST_TEXT = 64 << 10
-ROUNDS = 20
 
 
 def rows():
@@ -125,17 +127,15 @@ def test_t10_a_worker_killed_from_outside_is_told_where_nothing_is_retried(oracl
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_t11_an_answer_counts_though_its_worker_died_right_after_it(agent, number):
+def test_t11_an_answer_counts_though_its_worker_died_right_after_it(oracle, number):
     """The agent reads what a dead worker had said before it says what the death means."""
-    with Oracle(agent):
-        for _ in range(ROUNDS):
-            with Conversation(agent.address) as driver, joined(driver) as line:
-                driver.submit(1, plain_batch(lies.answer_and_die, number))
-                ended = driver.hear("batch_ended")
-                assert ended.HasField("value"), ended.failure
-                fetch = blobs.FetchBlob(blob_id=ended.value.blob_id)
-                _, (descriptor,) = line.ask(fetch=fetch)
-                os.close(descriptor)
+    for _ in rounds(5, 50):
+        with Conversation(oracle.agent.address) as driver, joined(driver) as line:
+            driver.submit(1, plain_batch(lies.answer_and_die, number))
+            ended = driver.hear("batch_ended")
+            assert ended.HasField("value"), ended.failure
+            _, (descriptor,) = line.ask(fetch=blobs.FetchBlob(blob_id=ended.value.blob_id))
+            os.close(descriptor)
 
 
 def test_t12_a_crash_in_the_middle_of_a_batch(oracle, tmp_path):
