@@ -128,7 +128,7 @@ def spin():
 
 def swallow_everything():
     """Do not be stopped by anything that can be refused."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, set(range(1, signal.NSIG)))
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while True:
         with contextlib.suppress(BaseException):
             while True:

@@ -264,7 +264,10 @@ HARM = {
             "test_data_line.py::test_what_is_filled_and_committed_cannot_change_any_more",
         ),
     ),
-    "S14": Row("a task looks into its agent's memory and environment", "refused"),
+    "S14": Row(
+        "a task looks into its agent's memory and environment",
+        "other users cannot; that its own user's tasks cannot either is not promised yet",
+    ),
     "S18": Row(
         "more batches, sessions, results or blobs than a session may have",
         "QuotaExceededError that names the bound; others are not affected",

@@ -1,9 +1,6 @@
 """Rows L16 to L20: what the machine does not have, and what a killed agent leaves there."""
 
 import contextlib
-import os
-import pwd
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,69 +67,6 @@ def test_l19_without_control_groups_the_agent_says_so_and_limits_hold():
         error = oracle.raised(delayed(bad_tasks.hog)(3 << 30, 60), memory_limit="256MiB")
         assert type(error) is errors.MemoryLimitError
         assert groups.of_agent(agent.pid) == []
-
-
-def as_nobody() -> tuple[str, ...]:
-    """Return the program that makes another one run as a user without rights."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
-    if not (setpriv := shutil.which("setpriv")):
-        pytest.skip("there is no setpriv to become another user with")
-    nobody = pwd.getpwnam("nobody")
-    return (setpriv, f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups")
-
-
-@contextlib.contextmanager
-def agent_of_nobody(*flags: str) -> Iterator[str]:
-    """Start an agent without rights where it can be; give its Python half a way to it."""
-    become = as_nobody()
-    asked = subprocess.run([*become, os.sys.executable, "-c", ""], check=False, capture_output=True)
-    if asked.returncode:
-        pytest.skip("other users cannot run this interpreter")
-    with Agent(*flags, become=become) as agent:
-        yield agent
-
-
-PROGRAM_OF_NOBODY = """
-import sys
-sys.path[:0] = sys.argv[3:]
-import bad_tasks, tasks
-from joblib import Parallel, delayed
-from joblib_clutch import exceptions
-what, address = sys.argv[1:3]
-run = Parallel(2, backend="clutch", agents=address, batch_size=1)
-if what == "secrets":
-    print(run([delayed(bad_tasks.parents_secrets)()])[0])
-else:
-    run = Parallel(2, backend="clutch", agents=address, batch_size=1, memory_limit="256MiB")
-    try:
-        run([delayed(bad_tasks.hog)(3 << 30, 60)])
-    except exceptions.MemoryLimitError as error:
-        print(error.kind, error.limit)
-"""
-
-
-def run_as_nobody(what: str, agent: Agent) -> str:
-    """Run a driver as the user of such an agent; return what it prints."""
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent), *(path for path in os.sys.path if path)]
-    command = [os.sys.executable, "-c", PROGRAM_OF_NOBODY, what, agent.address, *paths]
-    ended = subprocess.run(
-        [*as_nobody(), *command], capture_output=True, text=True, check=False, timeout=60, cwd="/"
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip()
-
-
-def test_l19_an_agent_without_rights_holds_limits_too():
-    with agent_of_nobody("--slots", "2") as agent:
-        assert run_as_nobody("hog", agent) == f"MEMORY_LIMIT {256 * MEGABYTE}"
-        assert agent.process.poll() is None
-
-
-def test_s14_a_task_cannot_read_its_agent():
-    with agent_of_nobody("--slots", "2") as agent:
-        assert run_as_nobody("secrets", agent) == "[]"
 
 
 def test_l20_what_a_killed_agent_left_is_removed_by_the_next_and_nothing_else(tmp_path):

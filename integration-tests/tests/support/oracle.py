@@ -95,7 +95,12 @@ class Oracle:
     def __enter__(self) -> "Oracle":
         self.leave()
         self._turn = self._witness.turn() if self._witness else 0
-        self._before = until(lambda: Traces.of(self.agent), lambda traces: not traces.strays)
+        self._before = until(
+            lambda: Traces.of(self.agent),
+            lambda traces: not traces.strays,
+            seconds=_TRACES_SECONDS,
+            what="the agent of the test before to be tidy",
+        )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
