@@ -107,7 +107,7 @@ class Mill:
 
     def _small(self, folder: str, count: int, **options: Any) -> Job:
         # Some longer ones, so that kills find somebody at work.
-        seconds = [self.dice.choice([0, 0, 0.002, 0.02, 0.1]) for _ in range(count)]
+        seconds = [self.dice.choice([0, 0, 0, 0.002, 0.002, 0.02, 0.02, 0.1]) for _ in range(count)]
         work = [delayed(compute)(folder, i, seconds[i]) for i in range(count)]
         options = {"batch_size": self.dice.choice(["auto", 1, 4]), **options}
         return Job(options.get("return_as", "list"), work, options, [i * i for i in range(count)])
