@@ -135,8 +135,14 @@ def test_t22_the_zombies_of_a_task_are_gone_after_it(lone):
     )
 
 
-def test_t23_temporary_files_go_with_their_worker_and_links_are_not_followed(oracle, tmp_path):
-    """A scratch directory is a worker's, not a task's."""
+@pytest.fixture(scope="module")
+def with_scratch(agent, witness):
+    """Have the agent open the folder of all scratch directories, which it keeps open."""
+    Oracle(agent, witness).call([delayed(tasks.pid)()], scratch_limit="16MiB")
+
+
+def test_t23_temporary_files_go_with_their_worker(with_scratch, oracle, tmp_path):
+    """A scratch directory is a worker's, not a task's. Links in it are not followed."""
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").touch()
@@ -153,7 +159,7 @@ def test_t23_temporary_files_go_with_their_worker_and_links_are_not_followed(ora
     assert (precious / "file").exists()
 
 
-def test_t23_too_much_in_the_scratch_directory_ends_its_task(oracle, tmp_path):
+def test_t23_too_much_in_the_scratch_directory_ends_its_task(with_scratch, oracle, tmp_path):
     task = delayed(bad_tasks.fill_scratch_and_stay)(64 * MEGABYTE, str(tmp_path))
     error = oracle.raised(task, scratch_limit="16MiB")
     assert type(error) is errors.ScratchLimitError
