@@ -214,6 +214,7 @@ def set_a_timer():
 
 def change_nice():
     os.nice(5)
+    _be_looked_at()
 
 
 def change_soft_limit():
@@ -308,7 +309,7 @@ def fork_without_end(path):
 
 def leak_files(count, kept=[]):  # noqa: B006 - remembers between calls, on purpose
     kept += [open(os.devnull) for _ in range(count)]  # noqa: PTH123, SIM115
-    time.sleep(0.06)  # a worker looks at its files every 50 ms
+    _be_looked_at()
     return os.getpid()
 
 

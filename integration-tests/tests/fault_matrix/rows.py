@@ -104,7 +104,8 @@ TASKS = {
     ),
     "T16": Row(
         "changes its process: directory, variables, handlers, limits, modules, streams",
-        "the next task finds it as it was, or another worker; random numbers go on",
+        "the next task finds it as it was, or another worker; resource limits and priority are"
+        " looked at every 50 ms only; random numbers go on",
     ),
     "T17": Row("leaves a thread", "a warning, and its worker is replaced"),
     "T18": Row(

@@ -77,7 +77,9 @@ def test_t18_a_child_left_behind_is_killed(limits, kind):
         left = limits.call(delayed(bad_tasks.leave_a_child)(kind) for _ in range(3))
         children = [child for _, child in left]
         until(lambda: [pid for pid in children if processes.is_alive(pid)], lambda pids: not pids)
-    assert noted() == {"CHILDREN_KILLED": 3}
+    # One that is about to end by itself may count, too.
+    assert set(noted()) == {"CHILDREN_KILLED"}
+    assert noted()["CHILDREN_KILLED"] >= 3
 
 
 @pytest.mark.parametrize("kind", CHILDREN)
@@ -104,7 +106,7 @@ def test_t19_a_task_may_use_processes_of_its_own(oracle):
 
 def test_t20_a_task_that_forks_without_end_is_stopped(limits, tmp_path):
     log = str(tmp_path / "log")
-    with limits.within(2):
+    with limits.within(4):
         error = limits.raised(delayed(bad_tasks.fork_without_end)(log), process_limit=64)
     assert type(error) is errors.ProcessLimitError, error
     assert error.limit == 64
@@ -128,7 +130,7 @@ def test_t21_files_left_open_cost_a_worker_now_and_then_and_no_task(lone):
 
 
 def test_t22_the_zombies_of_a_task_are_gone_after_it(lone):
-    pids = lone.call(delayed(bad_tasks.leave_zombies)(200) for _ in range(2))
+    pids = lone.call([delayed(bad_tasks.leave_zombies)(200)])
     until(
         lambda: [zombie for pid in pids for zombie in processes.zombies_of(pid)],
         lambda zombies: not zombies,

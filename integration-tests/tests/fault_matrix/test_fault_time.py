@@ -21,7 +21,7 @@ def test_l10_half_a_cpu_is_half_a_cpu(limits, by_groups):
     # Less where others use the machine at the same time.
     assert 0.2 <= used / seconds <= 0.6
     notes = dict(note for row in joblib_clutch.last_report().rows for note in row.notes)
-    assert notes["CPU_THROTTLED"] > 100, notes
+    assert notes["CPU_THROTTLED"] > 0, notes
 
 
 def test_l10_a_worker_has_no_more_cpus_than_it_may(limits, by_groups):
