@@ -218,7 +218,14 @@ def change_nice():
 
 
 def change_soft_limit():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    _be_looked_at()
+
+
+def _be_looked_at():
+    """Take as long as it may take until a worker looks at what is costly to look at."""
+    time.sleep(0.06)
 
 
 def change_path():

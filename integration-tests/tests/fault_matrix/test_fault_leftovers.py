@@ -104,9 +104,10 @@ def test_t19_a_task_may_use_processes_of_its_own(oracle):
     assert noted() == {}
 
 
-def test_t20_a_task_that_forks_without_end_is_stopped(limits, tmp_path):
+def test_t20_a_task_that_forks_without_end_is_stopped(limits, by_groups, tmp_path):
     log = str(tmp_path / "log")
-    with limits.within(4):
+    # Without a group that ends at once, it is a race, which others slow down.
+    with limits.within(2 if by_groups() else 5):
         error = limits.raised(delayed(bad_tasks.fork_without_end)(log), process_limit=64)
     assert type(error) is errors.ProcessLimitError, error
     assert error.limit == 64
@@ -116,7 +117,7 @@ def test_t20_a_task_that_forks_without_end_is_stopped(limits, tmp_path):
     until(
         lambda: [pid for pid in children if processes.is_alive(pid)],
         lambda alive: not alive,
-        seconds=3,
+        seconds=3 if by_groups() else 15,
         what="everything that was forked to be gone",
     )
 
