@@ -80,14 +80,16 @@ def run_job(job: Job, folder: Path, tally: Tally, killer: Killer) -> None:
         )
 
 
-def run(seed: int, tasks: int, seconds: float, means: dict[str, float]) -> int:
+def run(given: argparse.Namespace, seed: int) -> int:
     """Run jobs until there were enough tasks or it took too long; return the exit code."""
     print(f"seed {seed}", flush=True)
+    tasks, seconds = given.tasks, given.seconds
+    means = {kind: getattr(given, f"{kind}_seconds") for kind in MEAN_SECONDS}
     mill = Mill(random.Random(seed))
     tally = Tally()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="clutch-test-") as home:
-        with Killer(kills(seed, means)) as killer:
+        with Killer(kills(seed, means), newborns=given.newborns) as killer:
             while tally.tasks < tasks and time.monotonic() - begin < seconds:
                 folder = Path(home) / str(tally.calls)
                 folder.mkdir()
@@ -119,13 +121,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=100, help="end after so long")
     for kind, mean in MEAN_SECONDS.items():
         parser.add_argument(f"--{kind}-seconds", type=float, default=mean, metavar="MEAN")
+    parser.add_argument(
+        "--newborns", action="store_true", help="kill also those that are not ready yet"
+    )
     given = parser.parse_args()
     # That batches are run again is what this is about.
     warnings.simplefilter("ignore", UserWarning)
     logging.disable()
-    means = {kind: getattr(given, f"{kind}_seconds") for kind in MEAN_SECONDS}
     seed = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
-    return run(seed, given.tasks, given.seconds, means)
+    return run(given, seed)
 
 
 if __name__ == "__main__":
