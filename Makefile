@@ -72,6 +72,19 @@ test-shim: install ## unit tests of the shim
 test-integration: install venvs ## end-to-end tests against real agents, with every Python found
 	cd integration-tests && $(PY) -m pytest
 
+.PHONY: test-faults
+test-faults: install ## the fault matrix and the memory limits, every round of them
+	cd integration-tests && CLUTCH_TEST_THOROUGH=1 $(PY) -m pytest tests/fault_matrix tests/test_memory_limits.py
+
+# For example: make chaos SEED=4 TASKS=20000 SECONDS=600.
+SEED ?=
+TASKS ?=
+SECONDS ?=
+
+.PHONY: chaos
+chaos: install ## thousands of tasks while workers, zygotes and agents are killed, about 2 minutes
+	$(PY) integration-tests/chaos/run.py $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS)) $(if $(SECONDS),--seconds $(SECONDS))
+
 .PHONY: test-joblib
 test-joblib: install ## joblib's own test suite, run on Clutch
 	$(PY) integration-tests/joblib_suite/run.py

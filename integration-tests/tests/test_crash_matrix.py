@@ -1,6 +1,5 @@
 """Every way a task can end badly: what the user gets, and that only he gets it."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -14,30 +13,11 @@ import tasks
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from support.agents import Agent
-from support.drivers import Driver
 from support.waiting import Stopwatch, until
+from support.witness import Witness
 
 import joblib_clutch
 from joblib_clutch import exceptions as errors
-
-# Runs calls without end and tells of each; starts when the agent listens.
-WITNESS = """
-    run = Parallel(n_jobs=2, backend="clutch", agents=sys.argv[1], batch_size=1)
-
-    def task(number):
-        time.sleep(0.01)
-        return number, os.getpid()
-
-    turn = 0
-    while True:
-        results = run(delayed(task)(turn + i) for i in range(6))
-        say(
-            turn=turn,
-            right=[number for number, _ in results] == list(range(turn, turn + 6)),
-            pids=sorted({pid for _, pid in results}),
-        )
-        turn += 1
-"""
 
 
 class Case(dict):
@@ -147,9 +127,8 @@ def agent():
 
 @pytest.fixture(scope="module")
 def witness(agent):
-    with Driver(WITNESS, agent.address) as driver:
-        driver.fact("turn")
-        yield driver
+    with Witness(agent) as witness:
+        yield witness
 
 
 def raised_by(task, agent, **options):
@@ -185,16 +164,12 @@ def check_neighbours(agent, witness, before):
         run = Parallel(n_jobs=2, backend="clutch", agents=agent.address)
         assert run(delayed(tasks.double)(i) for i in range(4)) == [0, 2, 4, 6]
     assert watch.seconds < 2
-    until(lambda: witness.fact("turn"), lambda turn: turn >= before + 2, what="turns of another")
-    said = [json.loads(line) for line in witness.lines]
-    assert all(facts["right"] for facts in said), said[-5:]
-    pids = {pid for facts in said for pid in facts["pids"]}
-    assert len(pids) == 2, f"workers of another session were replaced: {pids}"
+    witness.check(before)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_task_that(name, agent, witness):
-    before = witness.fact("turn")
+    before = witness.turn()
     error = raised_by(CASES[name]["task"], agent)
     check(error, CASES[name])
     outcomes = [row.outcome for row in joblib_clutch.last_report().rows]
@@ -229,14 +204,14 @@ def test_the_task_of_a_large_batch_that_crashed_is_named(agent):
 
 @pytest.mark.parametrize("close", [tasks.close_stdout, tasks.close_stdout_descriptor])
 def test_a_task_may_close_its_standard_output(close, agent, witness):
-    before = witness.fact("turn")
+    before = witness.turn()
     run = Parallel(n_jobs=2, backend="clutch", agents=agent.address, batch_size=1)
     assert run(delayed(close)() for _ in range(2)) == [5, 5]
     check_neighbours(agent, witness, before)
 
 
 def test_an_initializer_that_raises_fails_the_call_and_nothing_else(agent, witness):
-    before = witness.fact("turn")
+    before = witness.turn()
     error = raised_by(
         delayed(tasks.double)(1),
         agent,
@@ -257,7 +232,7 @@ def test_an_initializer_that_raises_fails_the_call_and_nothing_else(agent, witne
     ids=["sleeps", "holds the interpreter lock"],
 )
 def test_a_task_over_its_time_limit_that(task, frame, agent, witness):
-    before = witness.fact("turn")
+    before = witness.turn()
     with Stopwatch() as watch:
         error = raised_by(delayed(task)(), agent, task_timeout=0.5)
     assert type(error) is errors.TimeLimitError, error
@@ -285,7 +260,7 @@ def test_a_time_limit_is_for_each_task_not_for_the_call(agent):
 
 
 def test_the_timeout_of_a_call_kills_its_tasks_and_frees_their_slots(agent, witness, gate):
-    before = witness.fact("turn")
+    before = witness.turn()
     with Stopwatch() as watch, pytest.raises(multiprocessing.TimeoutError):
         Parallel(n_jobs=2, backend="clutch", agents=agent.address, timeout=0.5)(
             delayed(tasks.write_pid_and_sleep)(gate) for _ in range(4)

@@ -15,6 +15,9 @@ pub(crate) fn start(filter: &str) -> Result<(), SettingsError> {
         .with_env_filter(parsed)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Otherwise it would print that it cannot write, which panics where
+        // standard error itself cannot be written to: on a full disk.
+        .log_internal_errors(false)
         .finish();
     tracing::subscriber::set_global_default(subscriber).map_err(|error| refused(error.to_string()))
 }

@@ -59,7 +59,12 @@ class Agent:
     learns : bool
         Whether its zygotes are replaced by some that know more.
     environment : dict or None
-        Environment of the agent; None: a clean one.
+        Environment of the agent; None: a clean one. It gets a mark, which every
+        process that comes of it inherits.
+    become : sequence of str
+        A program that runs it, with arguments; empty: nothing in between.
+    stderr : int or None
+        Descriptor for its standard error; None: what `stderr()` returns.
     """
 
     def __init__(
@@ -70,9 +75,12 @@ class Agent:
         warm: tuple[str, ...] = LIGHT_WARM,
         learns: bool = False,
         environment: dict[str, str] | None = None,
+        become: tuple[str, ...] = (),
+        stderr: int | None = None,
     ) -> None:
         self.address = address or some_address()
-        command = [binary(), "agent", "--listen", self.address, "--warm", ",".join(warm)]
+        self.mark = uuid.uuid4().hex
+        command = [*become, binary(), "agent", "--listen", self.address, "--warm", ",".join(warm)]
         command += ["--learn-modules", str(learns).lower()]
         for python in pythons:
             command += ["--python", python]
@@ -81,8 +89,8 @@ class Agent:
             [*command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment or clean_environment(),
+            stderr=self._stderr if stderr is None else stderr,
+            env={**(environment or clean_environment()), processes.MARK: self.mark},
             start_new_session=True,
         )
         self.pid = self.process.pid

@@ -10,13 +10,20 @@ from pathlib import Path
 
 BYTES = 100
 
+# Fields of `BatchReport` after the batch, those of `Leftovers` included, each one byte when 0.
+_REST_OF_REPORT = 15
+
 
 def answer(make: Callable[[], list[int]]) -> None:
     """Answer for batch 1 with a result whose one buffer has `BYTES` bytes, and stay."""
-    # `FromWorker::Done`, the batch, zeroes for the rest of its report, and one length.
-    header = bytes([2, 1, *([0] * 10), 1, BYTES])
-    frame = len(header).to_bytes(4, "little") + bytes(8) + header
-    socket.send_fds(_task_line(), [frame], make())
+    _say_done(make())
+    time.sleep(600)
+
+
+def answer_and_die(number: int) -> None:
+    """Answer for batch 1 with a whole result, and end the process at once."""
+    _say_done(whole())
+    os.kill(os.getpid(), number)
     time.sleep(600)
 
 
@@ -50,6 +57,13 @@ def unsealed() -> list[int]:
 def pipe() -> list[int]:
     """Make something that is no file."""
     return [os.pipe()[0]]
+
+
+def _say_done(descriptors: list[int]) -> None:
+    # `FromWorker::Done`, the batch, zeroes for the rest of its report, and one length.
+    header = bytes([2, 1, *([0] * _REST_OF_REPORT), 1, BYTES])
+    frame = len(header).to_bytes(4, "little") + bytes(8) + header
+    socket.send_fds(_task_line(), [frame], descriptors)
 
 
 def _sealed(size: int) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 MARK = "CLUTCH_TEST_MARK"
@@ -24,6 +25,11 @@ def parent_of(pid: int) -> int:
 def children_of(pid: int) -> list[int]:
     """Return the living children."""
     return [child for child in _all_pids() if parent_of(child) == pid and is_alive(child)]
+
+
+def zombies_of(pid: int) -> list[int]:
+    """Return the children that are dead and not reaped."""
+    return [child for child in _all_pids() if _state(child) == "Z" and parent_of(child) == pid]
 
 
 def descendants_of(pid: int) -> list[int]:
@@ -74,6 +80,19 @@ def private_bytes(pid: int) -> int:
     """Return the memory that the process shares with nobody."""
     lines = _read(pid, "smaps_rollup").splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that the process used so far, without its children's."""
+    user, system = _stat(pid)[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def age_seconds(pid: int) -> float:
+    """Return how long ago the process began; 0 when it is gone."""
+    fields = _stat(pid)
+    begun = int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else float("inf")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
 
 
 def descriptors_of(pid: int) -> list[str]:

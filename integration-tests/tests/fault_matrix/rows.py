@@ -1,0 +1,295 @@
+"""The rows of the fault matrix, and the tests that hold them.
+
+Rows that begin with T are about how tasks end and what they leave, L about limits, A
+about the agent and its zygotes, S about workers and blobs that mean harm, X about long
+runs. A row is held by the tests of this folder whose name or whose case begins with its
+number, and by those that are named here. Where we promise something else than others
+would expect, the row says so.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault.
+
+    Parameters
+    ----------
+    fault : str
+        What is done.
+    promise : str
+        What comes of it, besides what `support.oracle` checks.
+    elsewhere : tuple of str
+        Tests outside of this folder that hold it, as ``file.py::test``.
+    untested : str
+        Why no test can; empty when some do.
+    """
+
+    fault: str
+    promise: str
+    elsewhere: tuple[str, ...] = ()
+    untested: str = ""
+
+
+def crash_matrix(*cases: str) -> tuple[str, ...]:
+    """Name cases of the crash matrix."""
+    return tuple(f"test_crash_matrix.py::test_a_task_that[{case}]" for case in cases)
+
+
+TASKS = {
+    "T01": Row(
+        "raises, with a cause, a note and local variables",
+        "its own exception, and the worker's traceback with the cause",
+        crash_matrix("raises"),
+    ),
+    "T02": Row("raises a class that only the worker has", "RemoteError with its name and text"),
+    "T03": Row(
+        "returns what does not pickle, in the middle of a batch",
+        "ResultPickleError that names the task; joblib takes a batch whole, so its other"
+        " results are not delivered",
+        crash_matrix("result does not pickle"),
+    ),
+    "T04": Row(
+        "raises what does not pickle",
+        "RemoteError; the worker lives on",
+        crash_matrix("raises what does not pickle", "raises with an odd constructor"),
+    ),
+    "T05": Row(
+        "returns what does not load at the driver",
+        "ResultUnpickleError with its cause",
+        crash_matrix("result does not load at the driver"),
+    ),
+    "T06": Row(
+        "raises what is below Exception",
+        "the same at the driver; sys.exit becomes TaskExitedError",
+        crash_matrix("sys.exit(3)", "KeyboardInterrupt", "BaseException", "StopIteration"),
+    ),
+    "T07": Row(
+        "recurses for ever",
+        "RecursionError with a text of bounded length",
+        crash_matrix("recurses for ever"),
+    ),
+    "T08": Row(
+        "crashes: a signal, a broken heap",
+        "WorkerCrashedError with signal and stack",
+        crash_matrix("segfault", "abort"),
+    ),
+    "T09": Row(
+        "ends its process, also with code 0",
+        "WorkerCrashedError with the code, never a success",
+        crash_matrix("os._exit(0)", "os._exit(7)"),
+    ),
+    "T10": Row(
+        "has its worker killed by somebody else",
+        "runs again, at most twice, and the report says so; with retries=0 WorkerKilledError",
+        (*crash_matrix("SIGKILL"), "test_prefetch.py::test_what_a_killed_worker_had_not_begun"),
+    ),
+    "T11": Row("ends, and its worker dies before that was heard", "the result counts"),
+    "T12": Row(
+        "crashes in the middle of a batch",
+        "the task is named; with retries what was saved is not run again, and joblib gets"
+        " the whole batch",
+        ("test_crash_matrix.py::test_the_task_of_a_large_batch_that_crashed_is_named",),
+    ),
+    "T13": Row("kills each of its workers", "PoisonousBatchError after the second of them"),
+    "T14": Row("floods its output", "nobody waits; the end of it is kept"),
+    "T15": Row(
+        "closes descriptors that are not its own",
+        "WorkerCrashedError for this batch only",
+        (
+            *crash_matrix("closes all descriptors"),
+            "test_crash_matrix.py::test_a_task_may_close_its_standard_output",
+        ),
+    ),
+    "T16": Row(
+        "changes its process: directory, variables, handlers, limits, modules, streams",
+        "the next task finds it as it was, or another worker; resource limits and priority are"
+        " looked at every 50 ms only; random numbers go on",
+    ),
+    "T17": Row("leaves a thread", "a warning, and its worker is replaced"),
+    "T18": Row(
+        "leaves processes, in sessions of their own or orphaned",
+        "they are killed, and the report counts them",
+    ),
+    "T19": Row(
+        "uses multiprocessing, or joblib",
+        "works",
+        ("test_joblib_features.py::test_nested_calls_end",),
+    ),
+    "T20": Row("forks without end", "ProcessLimitError, and all of it is gone"),
+    "T21": Row("leaves files open", "its worker is replaced now and then"),
+    "T22": Row("leaves zombies", "none after it"),
+    "T23": Row(
+        "leaves temporary files",
+        "the scratch directory is a worker's, and goes with it; links are not followed",
+    ),
+    "T24": Row(
+        "returns nothing, little, or much",
+        "every byte; the agent's memory is bounded",
+        (
+            "test_driver_code.py::test_arguments_and_results_of_any_size_arrive_whole",
+            "test_big_data_bounds.py::test_results_that_have_no_room_in_memory_arrive",
+        ),
+    ),
+}
+
+LIMITS = {
+    "L01": Row("memory over its limit", "MemoryLimitError with limit and peak, not run again"),
+    "L02": Row("memory over a soft limit", "MemoryError in the task; its worker is replaced"),
+    "L03": Row("BLAS in many threads at a soft limit", "ends, as memory, and never hangs"),
+    "L04": Row("memory in a child over the limit", "the task sees the child's end; a note"),
+    "L05": Row("mapped arguments larger than the limit", "are nobody's memory"),
+    "L06": Row("the same as L01 without control groups", "a little later"),
+    "L07": Row(
+        "memory that grows from task to task",
+        "workers are replaced",
+        ("test_pool.py::test_a_worker_that_grew_is_replaced_between_batches",),
+    ),
+    "L08": Row("limit, SIGKILL, time, crash, cancelled call", "told apart every time"),
+    "L09": Row(
+        "all workers together over the agent's ceiling",
+        "the youngest batch makes way and runs later; the agent is never the victim",
+    ),
+    "L10": Row("a CPU limit", "is held, and how long it held tasks back is told"),
+    "L11": Row("CPU time over its limit, in threads", "CpuTimeLimitError"),
+    "L12": Row(
+        "a loop in Python over its time",
+        "TimeLimitError with the stack",
+        ("test_crash_matrix.py::test_a_task_over_its_time_limit_that",),
+    ),
+    "L13": Row(
+        "a loop in C that holds the interpreter over its time",
+        "TimeLimitError with the stack",
+        ("test_crash_matrix.py::test_a_task_over_its_time_limit_that",),
+    ),
+    "L14": Row("a task that swallows every exception and blocks every signal", "the same"),
+    "L15": Row(
+        "a long wait for a worker",
+        "does not count as running",
+        ("test_crash_matrix.py::test_a_time_limit_is_for_each_task_not_for_the_call",),
+    ),
+    "L16": Row(
+        "a full disk for big data",
+        "an error that names it, and no file",
+        ("test_big_data_bounds.py::test_a_full_disk_is_an_error_that_names_it",),
+    ),
+    "L17": Row(
+        "no room for a blob",
+        "refused before it is written",
+        ("test_big_data_bounds.py::test_an_argument_over_all_bounds_is_refused_with_the_bounds",),
+    ),
+    "L18": Row("too many threads or files", "an error in the task"),
+    "L19": Row(
+        "no control groups, or no right to them; more asked for than the agent allows",
+        "the agent says what holds limits, and they are held",
+    ),
+    "L20": Row(
+        "groups and scratch directories of a killed agent",
+        "removed at the next start, and nobody else's",
+    ),
+}
+
+AGENT = {
+    "A01": Row(
+        "the agent is killed",
+        "workers and zygotes go; the driver is told at once, and submits again",
+        (
+            "test_interrupts.py::test_nothing_survives_an_agent_that_is_killed",
+            "test_contract.py::test_a_private_agent_killed_in_the_middle_is_named_and_replaced",
+        ),
+    ),
+    "A02": Row(
+        "a handler of the agent panics",
+        "its request fails, and nothing else",
+        untested="no input makes one panic, and the program has no places to make it fail on"
+        " purpose; fuzzing looks for such input",
+    ),
+    "A03": Row(
+        "a zygote is killed",
+        "running tasks go on; another zygote takes its place",
+        ("test_zygotes.py::test_a_zygote_that_is_killed_is_replaced_and_running_tasks_go_on",),
+    ),
+    "A04": Row(
+        "a warm module raises, or crashes",
+        "told, and not tried for ever",
+        (
+            "test_zygotes.py::test_a_warm_module_that_cannot_be_imported_is_told_and_skipped",
+            "test_zygotes.py::test_a_zygote_that_did_not_start_is_tried_again",
+        ),
+    ),
+    "A05": Row(
+        "a warm module starts threads",
+        "the zygote does not fork with them",
+        ("test_zygotes.py::test_a_warm_module_that_starts_a_thread_costs_the_warmth",),
+    ),
+    "A06": Row("forks fail", "tried again for a moment; then WorkerStartError"),
+    "A07": Row(
+        "SIGTERM while tasks run and others wait",
+        "what runs ends, what waits comes back as AgentDrainingError",
+        ("test_interrupts.py::test_sigterm_lets_what_runs_finish_and_takes_nothing_new",),
+    ),
+    "A08": Row(
+        "SIGTERM while a task hangs",
+        "killed at the deadline, and the exit code tells",
+        ("test_interrupts.py::test_what_runs_at_the_drain_deadline_is_killed",),
+    ),
+    "A09": Row(
+        "two agents at one address",
+        "the second is refused",
+        (
+            "test_agent_program.py"
+            "::test_a_second_agent_at_the_same_path_is_refused_and_the_first_unharmed",
+        ),
+    ),
+    "A10": Row("no descriptors left for connections", "no spinning; sessions go on"),
+    "A11": Row(
+        "the parent of a private agent dies",
+        "so does the agent, with all that is its own",
+        ("test_interrupts.py::test_nothing_survives_a_driver_that_is_killed",),
+    ),
+    "A12": Row("threads of the runtime end", "nobody dies with them"),
+    "A13": Row("the log cannot be written", "the agent goes on"),
+}
+
+HARM = {
+    "S12": Row(
+        "the bytes of a blob on disk change",
+        "its file has no name, so only who may trace the agent can; bytes are not checked again",
+    ),
+    "S13": Row(
+        "a task writes to a blob, cuts it, lets it grow",
+        "refused",
+        (
+            "test_blobs.py::test_workers_write_where_they_may_and_nowhere_else",
+            "test_data_line.py::test_what_is_filled_and_committed_cannot_change_any_more",
+        ),
+    ),
+    "S14": Row(
+        "a task looks into its agent's memory and environment",
+        "other users cannot; that its own user's tasks cannot either is not promised yet",
+    ),
+    "S18": Row(
+        "more batches, sessions, results or blobs than a session may have",
+        "QuotaExceededError that names the bound; others are not affected",
+        ("test_data_line.py::test_an_offer_that_does_not_fit_is_refused_with_the_bounds",),
+    ),
+}
+
+LONG_RUNS = {
+    "X01": Row(
+        "workers, zygotes and agents are killed at random",
+        "every result is right, none missing, none doubled",
+        ("test_chaos.py::test_every_result_is_right_whoever_dies",),
+    ),
+    "X02": Row(
+        "very many small tasks",
+        "descriptors, memory and blobs do not grow",
+        (
+            "test_pool.py::test_50_000_tasks_through_one_session_leave_no_trace_in_the_agent",
+            "test_blobs.py::test_thousands_of_blobs_leave_no_descriptor_and_no_memory",
+        ),
+    ),
+}
+
+ROWS = TASKS | LIMITS | AGENT | HARM | LONG_RUNS
