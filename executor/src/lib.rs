@@ -12,6 +12,8 @@ pub mod cli;
 pub mod clock;
 pub mod exit_code;
 pub mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod host;
 pub mod identifiers;
 pub mod limits;

@@ -114,7 +114,7 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
     Ok(())
 }
 
-fn whole_value(value: v1::Value, pieces: Vec<bytes::Bytes>) -> Result<Value, Broken> {
+pub(crate) fn whole_value(value: v1::Value, pieces: Vec<bytes::Bytes>) -> Result<Value, Broken> {
     let v1::Value { payload_bytes, buffer_bytes, blob_id, .. } = value;
     if blob_id != 0 {
         let buffers = Buffers::Blob { blob_id, lengths: buffer_bytes };

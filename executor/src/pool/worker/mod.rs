@@ -1,5 +1,7 @@
 //! One worker process: a task that owns its line, its pipes and its end.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod life;
 mod mapping;
 mod message;
