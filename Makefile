@@ -15,6 +15,7 @@ GENERATOR := .cache/generator
 GENERATOR_PY := $(GENERATOR)/bin/python
 PEERS := .venvs/bench-peers
 PEERS_PY := $(PEERS)/bin/python
+FUZZING := clutch-executor/fuzzing,clutch-client/fuzzing
 CRATES := -p clutch-executor -p clutch-interpreter -p clutch-native
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -39,7 +40,7 @@ test: lint test-rust test-generated test-shim test-integration ## all checks and
 .PHONY: lint
 lint: cargo-is-here .venv/.stamp ## format and lint checks
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features $(FUZZING) -- -D warnings
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --config-file python-shim/pyproject.toml python-shim/src
@@ -88,6 +89,18 @@ chaos: install ## thousands of tasks while workers, zygotes and agents are kille
 .PHONY: test-joblib
 test-joblib: install ## joblib's own test suite, run on Clutch
 	$(PY) integration-tests/joblib_suite/run.py
+
+# For example: make fuzz SECONDS=600 TARGETS=agent_conversation.
+SECONDS ?= 60
+TARGETS ?=
+
+.PHONY: fuzz
+fuzz: cargo-is-here ## feed every decoder of foreign bytes with nonsense, SECONDS each
+	@if command -v c++ >/dev/null; then \
+		executor/fuzz/run.sh $(SECONDS) $(TARGETS); \
+	else \
+		echo "Not fuzzed: libFuzzer needs a C++ compiler."; \
+	fi
 
 # For example: make bench ROUNDS=3 SCENARIOS="tiny cold" BENCH="--json out.json".
 ROUNDS ?=

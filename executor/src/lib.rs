@@ -13,6 +13,8 @@ pub mod clock;
 pub mod doctor;
 pub mod exit_code;
 pub mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod host;
 pub mod identifiers;
 pub mod limits;

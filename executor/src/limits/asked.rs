@@ -30,7 +30,7 @@ pub struct Bounded<T> {
 }
 
 /// What an operator sets.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LimitOptions {
     /// Memory of a worker, bytes.
     pub memory_bytes: Bounded<u64>,

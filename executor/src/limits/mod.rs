@@ -11,6 +11,8 @@ mod enclosed;
 mod enclosure;
 mod enforcement;
 mod enforcer;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod instance;
 mod looks;
 mod memory;

@@ -21,6 +21,8 @@ mod zygote;
 pub(crate) use environment::{EnvironmentError, PythonEnvironment, probe};
 pub(crate) use progress::ProgressPage;
 pub(crate) use reaper::Reaper;
+#[cfg(feature = "fuzzing")]
+pub(crate) use worker::fuzzing;
 pub(crate) use worker::{
     Assignment, Attempt, BatchOutcome, Note, Order, Output, OutputStream, Saved, Timings, Usage,
     Value, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart, start_worker,

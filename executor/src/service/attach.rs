@@ -33,10 +33,10 @@ pub(super) async fn attach(
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
     let mut writing = tokio::spawn(speak(outbox, Arc::clone(&blobs), envelopes.clone()));
     let inbox = Inbox::new(session, quota, ceilings, Arc::clone(&blobs));
-    let ears = Ears { dispatch: dispatch.clone(), session, inbox, blobs };
+    let ears = Ears { session, inbox, blobs };
     let answers = envelopes.clone();
     tokio::spawn(async move {
-        let reading = ears.read(first, stream, &answers);
+        let reading = ears.read(&dispatch, first, stream, &answers);
         let ended = tokio::select! {
             ended = reading => ended,
             () = envelopes.closed() => Ok(()),
@@ -54,16 +54,16 @@ pub(super) async fn attach(
 }
 
 /// What is needed to understand a driver.
-struct Ears {
-    dispatch: DispatchHandle,
-    session: SessionId,
-    inbox: Inbox,
-    blobs: Arc<SessionBlobs>,
+pub(super) struct Ears {
+    pub(super) session: SessionId,
+    pub(super) inbox: Inbox,
+    pub(super) blobs: Arc<SessionBlobs>,
 }
 
 impl Ears {
     async fn read(
         mut self,
+        dispatch: &DispatchHandle,
         first: v1::ClientEnvelope,
         mut stream: Streaming<v1::ClientEnvelope>,
         answers: &mpsc::Sender<Envelope>,
@@ -72,7 +72,7 @@ impl Ears {
         while let Some(envelope) = next {
             let (commands, frames) = self.hear(envelope.frames).await?;
             if !commands.is_empty() {
-                self.dispatch.submit(self.session, commands).await;
+                dispatch.submit(self.session, commands).await;
             }
             // A driver that does not take its answers is not heard either.
             if !frames.is_empty() && answers.send(Ok(v1::AgentEnvelope { frames })).await.is_err() {
@@ -85,7 +85,7 @@ impl Ears {
 
     /// Takes the frames of an envelope in; gives what is to be done, and what
     /// is to be said at once.
-    async fn hear(
+    pub(super) async fn hear(
         &mut self,
         frames: Vec<v1::ClientFrame>,
     ) -> Result<(Vec<Command>, Vec<v1::AgentFrame>), Status> {

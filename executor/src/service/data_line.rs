@@ -167,7 +167,7 @@ fn is_same(file: &v1::SameFile) -> bool {
 }
 
 /// The next request; `None` at the end of the line.
-async fn read_request(line: &mut UnixStream) -> io::Result<Option<v1::DataRequest>> {
+pub(super) async fn read_request(line: &mut UnixStream) -> io::Result<Option<v1::DataRequest>> {
     let mut length = [0; 4];
     if line.read(&mut length[..1]).await? == 0 {
         return Ok(None);

@@ -8,6 +8,8 @@ mod door;
 mod encode;
 mod environments;
 mod executor_service;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod listener;
 mod server;
 mod speak;

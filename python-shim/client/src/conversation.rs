@@ -130,7 +130,7 @@ fn counted(mut failure: v1::Failure, losses: usize) -> v1::Failure {
     failure
 }
 
-fn whole_value(
+pub(crate) fn whole_value(
     line: Option<Arc<DataLine>>,
     value: v1::Value,
     pieces: Vec<bytes::Bytes>,

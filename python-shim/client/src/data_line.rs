@@ -121,7 +121,9 @@ fn unexpected() -> DataError {
     DataError::Broken(io::Error::other("the agent answered something else"))
 }
 
-fn receive(stream: &mut UnixStream) -> Result<(v1::DataResponse, Option<OwnedFd>), DataError> {
+pub(crate) fn receive(
+    stream: &mut UnixStream,
+) -> Result<(v1::DataResponse, Option<OwnedFd>), DataError> {
     let mut prefix = [0; 4];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -10,6 +10,8 @@ mod call;
 mod conversation;
 mod courier;
 mod data_line;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handshake;
 mod inbox;
 mod outbox;

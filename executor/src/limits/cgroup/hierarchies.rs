@@ -57,7 +57,7 @@ impl Hierarchies {
         found.map(|(_, group)| group.as_path())
     }
 
-    fn parse(own: &str, mounts: &str) -> Self {
+    pub(super) fn parse(own: &str, mounts: &str) -> Self {
         let mounts: Vec<_> = mounts.lines().filter_map(Mount::parse).collect();
         let mut found = Self::default();
         for line in own.lines() {

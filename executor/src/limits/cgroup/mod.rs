@@ -16,6 +16,8 @@
 //! those that their limits need.
 
 mod files;
+#[cfg(feature = "fuzzing")]
+pub(in crate::limits) mod fuzzing;
 mod group;
 mod hierarchies;
 mod killer;

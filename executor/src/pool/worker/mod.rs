@@ -2,6 +2,8 @@
 
 mod dying;
 mod enclosed;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod life;
 mod mapping;
 mod message;
