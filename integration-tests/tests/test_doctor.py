@@ -1,5 +1,6 @@
 """What a machine can promise: `clutch doctor`, the ready line, and groups that are left behind."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -53,7 +54,10 @@ def test_a_bad_setting_is_named():
 
 def groups_of(pid):
     """Return the groups that an agent made, in all hierarchies."""
-    return [path for path in Path("/sys/fs/cgroup").rglob(f"clutch-{pid}-*") if path.is_dir()]
+    # Groups of others come and go meanwhile, which this walk does not mind.
+    walk = os.walk("/sys/fs/cgroup")
+    found = [Path(above, name) for above, names, _ in walk for name in names]
+    return [path for path in found if path.name.startswith(f"clutch-{pid}-")]
 
 
 def zygote_groups(agent):
