@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 
 use clutch_worker_link::{FromWorker, ToWorker, write_frame};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -89,8 +90,13 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
         [theirs.into(), stdout_writer.into(), stderr_writer.into(), progress_file];
     let Forked { pid, ended } = start.zygote.fork(start.id, descriptors).await?;
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
-    // `None`: it is dead already, and the exit says so.
-    let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let pidfd = match raw_pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Some(Ok(pidfd)) => Some(pidfd),
+        // It is dead already, and its end says so.
+        Some(Err(Errno::SRCH)) | None => None,
+        // Without a handle it could not be killed; its line closes, and it ends.
+        Some(Err(error)) => return Err(failed(error.into())),
+    };
     ours.set_nonblocking(true).map_err(failed)?;
     let line = UnixStream::from_std(ours).map_err(failed)?;
     let progress = Arc::new(progress);
