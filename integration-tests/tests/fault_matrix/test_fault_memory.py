@@ -157,7 +157,7 @@ def test_l09_short_of_memory_the_youngest_batch_makes_way_and_runs_later(mechani
     with agent_by(mechanism, "--memory-ceiling-bytes", str(700 * MEGABYTE)) as agent:
         with Oracle(agent, next_task_seconds=6) as oracle:
             zygotes = agent.zygotes()
-            held = oracle.call(delayed(bad_tasks.hog)(450 * MEGABYTE, 1.0) for _ in range(2))
+            held = oracle.call(delayed(bad_tasks.hog)(450 * MEGABYTE, 2.0) for _ in range(2))
             assert all(count >= 450 * MEGABYTE for count in held)
             told = sorted((row.attempts > 1, set(row.retried)) for row in rows())
             assert told == [(False, set()), (True, {"MEMORY_PRESSURE"})], rows()

@@ -1,5 +1,6 @@
 """Control groups, as the kernel shows them."""
 
+import os
 from pathlib import Path
 
 from clutch_wire.clutch.v1 import executor_pb2 as wire
@@ -9,7 +10,13 @@ ROOT = Path("/sys/fs/cgroup")
 
 def of_agent(pid: int) -> list[Path]:
     """Return the groups that an agent made for its workers together, in all hierarchies."""
-    return [path for path in ROOT.rglob(f"clutch-{pid}-*") if path.is_dir()]
+    # Groups come and go meanwhile, which `os.walk` does not mind.
+    return [
+        Path(folder) / name
+        for folder, names, _ in os.walk(ROOT)
+        for name in names
+        if name.startswith(f"clutch-{pid}-")
+    ]
 
 
 def of_workers(pid: int) -> list[Path]:
