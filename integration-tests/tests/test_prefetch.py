@@ -136,7 +136,7 @@ def test_an_idle_worker_takes_over_what_waits_behind_a_long_batch(gate):
 
 
 def test_what_a_killed_worker_had_not_begun_runs_in_another(tmp_path):
-    with conversation("--slots", "1") as driver:
+    with conversation("--slots", "1", retries=0) as driver:
         sleeps, short = driver.submit(
             (tasks.write_pid_and_sleep, str(tmp_path / "sleeper")), (tasks.pid,)
         )
