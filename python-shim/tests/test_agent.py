@@ -118,6 +118,7 @@ def test_a_successor_that_dies_at_once_has_a_successor(
         agent.on_batch = None
         (connection,) = connections._registry._connections.values()
         connection._agent._process.kill()
+        connection._agent._process.wait()
         conversation.outgoing.put(None)
 
     agent.on_batch = die

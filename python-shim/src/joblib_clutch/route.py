@@ -144,12 +144,11 @@ class Route:
         """Cancel what has not ended; nothing is sent any more."""
         with self._lock:
             self._closed.set()
-            waiting, self._waiting = self._waiting, []
             link = self._link
-            # It leads back to the call, which is to go without the collector.
-            self._drain = None
-        for batch in waiting:
-            _post(link, batch, _cancelled())
+            if not self._searching:
+                # It leads back to the call, which is to go without the collector.
+                self._drain = None
+        # What waits is ended by the thread that searches.
         link.native.close()
 
     def _submit(self, link: Link, batch: Batch) -> bool:
@@ -198,15 +197,23 @@ class Route:
             try:
                 link = self._found(lost)
             except Exception as error:  # noqa: BLE001 - whatever it is, batches end of it
-                given_up = self._give_up(lost, error, time.monotonic() - begin)
-                # Whoever handled the endings of the lost session may be gone.
-                drain = self._drain
-                if drain is not None:
-                    for batch in given_up:
-                        drain(batch)
+                self._end(self._give_up(lost, error, time.monotonic() - begin))
                 return
-            if link is None or self._sent_again(link, lost):
+            if link is None:
+                self._end(self._give_up(lost, _cancelled(), 0))
                 return
+            if self._sent_again(link, lost):
+                return
+
+    def _end(self, given_up: list[Batch]) -> None:
+        # Whoever handled the endings of the lost session may be gone.
+        drain = self._drain
+        if drain is not None:
+            for batch in given_up:
+                drain(batch)
+        with self._lock:
+            if self._closed.is_set():
+                self._drain = None
 
     def _found(self, lost: Session) -> Link | None:
         """Find an agent to go on with; None when the call is over."""
@@ -263,6 +270,10 @@ class Route:
         with self._lock:
             waiting, self._waiting = self._waiting, []
             self._searching = False
+        if self._closed.is_set():
+            for batch in waiting:
+                _post(self._link, batch, _cancelled())
+            return waiting
         reason = AgentUnavailableError(
             f"{lost.lost_error().args[0]}; none took its place"
             f" within {seconds:.1f} s: {error.args[0] if isinstance(error, ClutchError) else repr(error)}",
