@@ -90,14 +90,14 @@ chaos: install ## thousands of tasks while workers, zygotes and agents are kille
 test-joblib: install ## joblib's own test suite, run on Clutch
 	$(PY) integration-tests/joblib_suite/run.py
 
-# For example: make fuzz SECONDS=600 TARGETS=agent_conversation.
-SECONDS ?= 60
+# For example: make fuzz FUZZ_SECONDS=600 TARGETS=agent_conversation.
+FUZZ_SECONDS ?= 60
 TARGETS ?=
 
 .PHONY: fuzz
-fuzz: cargo-is-here ## feed every decoder of foreign bytes with nonsense, SECONDS each
+fuzz: cargo-is-here ## feed every decoder of foreign bytes with nonsense, a minute each
 	@if command -v c++ >/dev/null; then \
-		executor/fuzz/run.sh $(SECONDS) $(TARGETS); \
+		executor/fuzz/run.sh $(FUZZ_SECONDS) $(TARGETS); \
 	else \
 		echo "Not fuzzed: libFuzzer needs a C++ compiler."; \
 	fi
