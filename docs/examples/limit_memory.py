@@ -24,9 +24,9 @@ try:
 except MemoryLimitError as error:
     # The task was killed at its limit; no other task and no other program was short of memory.
     print(error)
-    print(f"{error.peak / 2**20:.0f} MiB of {error.limit / 2**20:.0f} MiB, fault: {error.fault}")
+    print(f"{error.peak / 1e6:.0f} MB of {error.limit / 1e6:.0f} MB, fault: {error.fault}")
     # Fewer tasks at once, with more memory for each.
     print(search(n_jobs=2, memory_limit="1.5GB"))
 
 for row in joblib_clutch.last_report().rows:
-    print(f"process {row.pid} had {row.peak_memory_bytes >> 20} MiB at most: {row.outcome}")
+    print(f"process {row.pid} had {row.peak_memory_bytes / 1e6:.0f} MB at most: {row.outcome}")

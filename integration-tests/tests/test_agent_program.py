@@ -78,6 +78,8 @@ def test_help_and_version_are_not_errors():
 def test_the_ready_line_says_where_and_what():
     with Agent("--slots", "3") as agent:
         version = ".".join(map(str, sys.version_info[:3]))
+        limits = agent.ready.pop("limits")
+        assert limits.keys() == {"memory", "cpus", "processes", "kill", "cannot"}
         assert agent.ready == {
             "event": "ready",
             "address": agent.address,

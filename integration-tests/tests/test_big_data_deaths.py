@@ -130,7 +130,7 @@ def test_a_killed_worker_takes_nothing_along(big_agent, gate, kind):
     files = files_of_the_machine()
     array = np.random.default_rng(3).random(4 * MEGABYTE)
     for way in open_way(big_agent, kind):
-        run = way.parallel(return_as="generator")
+        run = way.parallel(return_as="generator", retries=0)
         results = run(delayed(sleep)(array, gate) for _ in range(2))
         (first, *_) = sleeping(gate)
         assert way.used_blobs() >= 1

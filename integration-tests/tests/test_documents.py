@@ -112,7 +112,7 @@ def test_the_exit_codes_are_those_of_the_code():
 def test_the_fields_of_the_ready_line_are_those_of_the_code():
     code = (ROOT / "executor/src/agent/ready.rs").read_text()
     line = code[code.index("let line = json!") :]
-    told = set(re.findall(r'^ +"(\w+)":', line, re.MULTILINE))
+    told = set(re.findall(r'^ {8}"(\w+)":', line, re.MULTILINE))
     documented = table(section(DOCS / "operations.md", "## Start"))
     assert {names_in(row[0])[0] for row in documented} == told
 
@@ -150,7 +150,8 @@ def test_the_tests_that_hold_the_invariants_exist():
 
 def test_the_architecture_names_every_room_and_is_short():
     text = (DOCS / "ARCHITECTURE.md").read_text()
-    assert len(text.splitlines()) < 300
+    # The tables are for looking things up.
+    assert len([line for line in text.splitlines() if not line.startswith("|")]) < 260
     rooms = [path for path in (ROOT / "executor/src").iterdir() if path.is_dir()]
     unnamed = [r.name for r in rooms if r.name != "telemetry" and f"**{r.name}**" not in text]
     assert [name for name in unnamed if f"executor/src/{name}" not in text] == []

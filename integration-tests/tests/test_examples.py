@@ -27,11 +27,11 @@ PROMISES = {
         r"^with scaling: \{'svc__C': .*\}, accuracy 0\.9\d+$",
     ],
     "limit_memory": [
-        r"limit of 381\.5 MiB",
-        r"^  limit: 381\.5 MiB, peak: \d",
-        r"^\d+ MiB of 381 MiB, fault: TASK$",
+        r"limit of 400\.0 MB",
+        r"^  limit: 400\.0 MB, peak: \d",
+        r"^\d+ MB of 400 MB, fault: TASK$",
         r"^\[\(1, 1\.\d+\), .*, \(60, \d\.\d+\)\]$",
-        r"^process \d+ had \d+ MiB at most: OK$",
+        r"^process \d+ had \d+ MB at most: OK$",
     ],
     "share_a_large_array": [
         r"^tasks were given: memmap; medians: \[1\. 2\. 3\. 4\.\]$",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 _BYTES = frozenset({"MEMORY_LIMIT", "MEMORY_PRESSURE", "SCRATCH_LIMIT"})
 _SECONDS = frozenset({"TIME_LIMIT", "CPU_TIME_LIMIT"})
-_KIBI = 1024
+_MEGA = 1_000_000
 
 
 class Attempt(NamedTuple):
@@ -65,9 +65,11 @@ def measured(kind: str, limit: float, peak: float) -> str:
     Returns
     -------
     str
-        For example ``"512.0 MiB, peak: 513.2 MiB"``.
+        For example ``"512.0 MiB, peak: 513.2 MiB"``; in powers of ten where the limit is a round
+        number of them.
     """
-    return f"{_quantity(kind, limit)}, peak: {_quantity(kind, peak)}"
+    decimal = limit % _MEGA == 0
+    return f"{_quantity(kind, limit, decimal)}, peak: {_quantity(kind, peak, decimal)}"
 
 
 def used(wall_seconds: float | None, cpu_seconds: float | None) -> str:
@@ -88,20 +90,20 @@ def used(wall_seconds: float | None, cpu_seconds: float | None) -> str:
     return ", ".join(f"{time} {name}" for time, name in told if time != "0.00 s")
 
 
-def _quantity(kind: str, value: float) -> str:
+def _quantity(kind: str, value: float, decimal: bool) -> str:
     if kind in _SECONDS:
         return f"{value:.2f} s"
     if kind in _BYTES:
-        return _size(value)
+        return _size(value, 1000, "kB MB GB") if decimal else _size(value, 1024, "KiB MiB GiB")
     return f"{value:g} processes" if kind == "PROCESS_LIMIT" else f"{value:g}"
 
 
-def _size(size: float) -> str:
-    if size < _KIBI:
+def _size(size: float, base: int, units: str) -> str:
+    if size < base:
         return f"{size:.0f} bytes"
-    for unit in ("KiB", "MiB", "GiB"):
-        size /= _KIBI
-        # What would be rounded to 1024.0 is one of the next unit.
-        if round(size, 1) < _KIBI:
+    for unit in units.split():
+        size /= base
+        # What would be rounded to a whole one of the next unit is one of those.
+        if round(size, 1) < base:
             return f"{size:.1f} {unit}"
-    return f"{size / _KIBI:.1f} TiB"
+    return f"{size:.1f} {units.split()[-1]}"
