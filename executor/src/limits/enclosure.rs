@@ -113,7 +113,7 @@ impl Enclosure {
     /// Kills everything that the worker started, and leaves the worker, and
     /// resource trackers, which end by themselves; gives how many processes
     /// there were. Blocks for milliseconds, against processes that multiply for
-    /// two seconds at most. A worker that is dead without a group has nothing
+    /// five seconds at most. A worker that is dead without a group has nothing
     /// below it any more: its children are the agent's.
     pub(crate) fn kill_children(&self) -> usize {
         let (process, proc) = (self.enclosed.process, self.watcher.proc());
