@@ -102,7 +102,7 @@ impl Enclosure {
     pub(crate) fn counters(&self) -> Counters {
         let usage = self.enclosed.usage().unwrap_or_default();
         Counters {
-            peak_memory_bytes: usage.peak_memory_bytes.or(self.enclosed.peak_memory()),
+            peak_memory_bytes: usage.peak_memory_bytes.or_else(|| self.enclosed.peak_memory()),
             oom_kills: usage.oom_kills,
             at_own_limit: usage.at_own_limit,
             cpu_nanoseconds: usage.cpu_nanoseconds,
