@@ -102,7 +102,7 @@ impl Enclosure {
     pub(crate) fn counters(&self) -> Counters {
         let usage = self.enclosed.usage().unwrap_or_default();
         Counters {
-            peak_memory_bytes: usage.peak_memory_bytes.or(self.enclosed.peak_memory()),
+            peak_memory_bytes: usage.peak_memory_bytes.or_else(|| self.enclosed.peak_memory()),
             oom_kills: usage.oom_kills,
             at_own_limit: usage.at_own_limit,
             cpu_nanoseconds: usage.cpu_nanoseconds,
@@ -113,7 +113,7 @@ impl Enclosure {
     /// Kills everything that the worker started, and leaves the worker, and
     /// resource trackers, which end by themselves; gives how many processes
     /// there were. Blocks for milliseconds, against processes that multiply for
-    /// two seconds at most. A worker that is dead without a group has nothing
+    /// five seconds at most. A worker that is dead without a group has nothing
     /// below it any more: its children are the agent's.
     pub(crate) fn kill_children(&self) -> usize {
         let (process, proc) = (self.enclosed.process, self.watcher.proc());

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::cgroup::{Group, Groups, probe};
 use super::enforcement::Together;
 use super::instance::Instance;
-use super::prepare::Encloser;
+use super::prepare::{Encloser, Kernel};
 use super::pressure::Usage;
 use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Passed, Shortage};
 use crate::identifiers::{Pid, WorkerId};
@@ -94,7 +94,7 @@ impl Enforcer {
             group.add(pid)?;
         }
         let pin = self.enforcement.cpus == Mechanism::Affinity;
-        self.encloser.enclose(worker, pid, limits, progress, group, pin)
+        self.encloser.enclose(worker, pid, limits, progress, Kernel { group, pin })
     }
 
     /// Kills what is left of all workers, zygotes included, and removes all

@@ -15,6 +15,8 @@ use crate::clock::Monotonic;
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// The same near a limit on memory, which fills by gigabytes in a second.
 const CLOSE_LOOK: Duration = Duration::from_millis(10);
+/// What a task may fill between looks that are late.
+const FILLED_SOON_BYTES: u64 = 200 << 20;
 const STALL_LOOK: Duration = Duration::from_millis(500);
 /// Memory that allocations are refused in steps of, and some: with less left,
 /// they fail.
@@ -62,7 +64,7 @@ impl Looks {
             self.period = period;
             self.watch = Watch::new(self.enclosed.limits, self.enclosed.task_cpu());
         }
-        self.enclosed.looks_at().anything.then_some(self)
+        self.enclosed.is_limited().then_some(self)
     }
 
     /// When to look next.
@@ -84,7 +86,9 @@ impl Looks {
         }
         let sample = self.sample(proc, tree, now);
         let close = sample.memory_bytes.zip(self.enclosed.limits.memory_bytes);
-        let close = close.is_some_and(|(bytes, limit)| bytes / 7 > limit / 10);
+        let close = close.is_some_and(|(bytes, limit)| {
+            bytes / 7 > limit / 10 || limit.saturating_sub(bytes) < FILLED_SOON_BYTES
+        });
         self.next = after(now, if close { CLOSE_LOOK } else { LOOK });
         self.enclosed.saw_memory(sample.memory_bytes);
         if let Some(passed) = self.watch.take(&sample).filter(|passed| self.still(*passed, &sample))
@@ -114,8 +118,8 @@ impl Looks {
             }
         }
         if let Some(tree) = tree {
-            sample.cpu_nanoseconds = sample.cpu_nanoseconds.or(Some(cpu_nanoseconds(tree)));
-            sample.processes = sample.processes.or(Some(threads(tree)));
+            sample.cpu_nanoseconds = sample.cpu_nanoseconds.or_else(|| Some(cpu_nanoseconds(tree)));
+            sample.processes = sample.processes.or_else(|| Some(threads(tree)));
         }
         if looks_at.memory
             && let Some(limit) = limits.memory_bytes

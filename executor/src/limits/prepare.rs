@@ -30,6 +30,15 @@ pub(super) struct Encloser {
     scratch: Mutex<Option<Arc<ScratchRoot>>>,
 }
 
+/// What the kernel does about one worker.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    /// Its groups, which it is in already; `None`: there are none.
+    pub(super) group: Option<Group>,
+    /// Its CPUs are whole ones that it is kept to.
+    pub(super) pin: bool,
+}
+
 impl Encloser {
     /// With nobody in it. `usage`: the kernel's count of what all workers use
     /// together, where there is one.
@@ -53,9 +62,7 @@ impl Encloser {
         self.watcher.shortage()
     }
 
-    /// Encloses a worker that has not run anything of its session. It is in its
-    /// group already, if it has one; `pin`: its CPUs are whole ones that it is
-    /// kept to.
+    /// Encloses a worker that has not run anything of its session.
     ///
     /// # Errors
     /// When a limit cannot be put in force, or the worker is dead.
@@ -65,14 +72,13 @@ impl Encloser {
         pid: Pid,
         limits: Limits,
         progress: Arc<ProgressPage>,
-        group: Option<Group>,
-        pin: bool,
+        kernel: Kernel,
     ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
         rlimits::hold(pid, &limits)?;
-        let pinned = limits.cpus.filter(|_| pin).map(|cpus| self.seats.pin(pid, cpus));
+        let pinned = limits.cpus.filter(|_| kernel.pin).map(|cpus| self.seats.pin(pid, cpus));
         let cpus = pinned.transpose()?.flatten();
         let scratch = limits.scratch_bytes.map(|_| self.scratch(worker)).transpose()?;
-        let parts = Parts { group: group.map(Arc::new), scratch: scratch.map(Arc::new) };
+        let parts = Parts { group: kernel.group.map(Arc::new), scratch: scratch.map(Arc::new) };
         // One that is dead already has no start, and nothing below it.
         let stat = self.watcher.proc().stat(pid);
         let process = stat.map_or(Process { pid, started_at: 0 }, |stat| stat.process);

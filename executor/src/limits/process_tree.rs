@@ -59,7 +59,8 @@ impl Proc {
     }
 
     /// Children of a process, whoever started them first.
-    pub(crate) fn children(&self, parent: Pid) -> Vec<Stat> {
+    #[cfg(test)]
+    pub(super) fn children(&self, parent: Pid) -> Vec<Stat> {
         match self.listed_children(parent) {
             Some(children) => children.into_iter().filter_map(|pid| self.stat(pid)).collect(),
             None => self.by_parent().remove(&parent).unwrap_or_default(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::prepare::Encloser;
+use super::prepare::{Encloser, Kernel};
 use super::proc_files::Proc;
 use super::{Bounded, Enclosure, Enforcer, LimitOptions, Limits, Passed, Resource};
 use crate::clock::Monotonic;
@@ -18,6 +18,9 @@ use crate::pool::ProgressPage;
 
 /// More than anything here takes on a machine that is busy.
 const FOREVER: Duration = Duration::from_secs(60);
+
+/// The kernel gives whole CPUs and nothing else.
+const ALONE: Kernel = Kernel { group: None, pin: true };
 
 fn options(scratch: &Path, ceiling: Option<u64>) -> LimitOptions {
     let none = Bounded { default: None, most: None };
@@ -52,7 +55,7 @@ struct Worker {
 impl Worker {
     /// It does what it is told on its standard input.
     fn start(encloser: &Encloser, limits: Limits) -> Self {
-        Self::start_in(|worker, pid, page| encloser.enclose(worker, pid, limits, page, None, true))
+        Self::start_in(|worker, pid, page| encloser.enclose(worker, pid, limits, page, ALONE))
     }
 
     fn start_in(
@@ -193,8 +196,7 @@ fn workers_together_over_their_ceiling_are_short_of_memory_until_one_ends() {
         while shortage.borrow_and_update().is_some() != short && started.elapsed() < FOREVER {
             std::thread::yield_now();
         }
-        let told = *shortage.borrow_and_update();
-        told
+        *shortage.borrow_and_update()
     };
     let told = wait(true).unwrap();
     assert_eq!(told.limit, 256 << 20);
@@ -318,8 +320,7 @@ fn a_dead_worker_is_enclosed_and_nobody_is_killed_for_it() {
     let encloser = encloser(scratch.path(), None);
     let (progress, _page) = ProgressPage::new().unwrap();
     let dead = Pid(u32::MAX >> 1);
-    let enclose =
-        |limits| encloser.enclose(WorkerId(1), dead, limits, Arc::new(progress), None, true);
+    let enclose = |limits| encloser.enclose(WorkerId(1), dead, limits, Arc::new(progress), ALONE);
     let (enclosure, _passed) = enclose(Limits::default()).unwrap();
     enclosure.busy(Some(Duration::from_nanos(1)));
     assert_eq!((enclosure.kill_children(), enclosure.dissolve()), (0, 0));

@@ -136,7 +136,7 @@ pub(super) fn remove_stale(below: &Path) {
         }
         match remove_if_nobodys(&entry.path()) {
             Ok(true) => {
-                tracing::info!(path = %entry.path().display(), "removed what an agent left")
+                tracing::info!(path = %entry.path().display(), "removed what an agent left");
             }
             Ok(false) => {}
             Err(error) => {

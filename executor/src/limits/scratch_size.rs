@@ -93,7 +93,7 @@ impl Measurement {
             let Some((open, path)) = &mut self.open else {
                 let Some(path) = self.pending.pop() else { return true };
                 // What is gone, or too deep for a path, is not counted.
-                let opened = open_directory(top, &path).and_then(|opened| Dir::new(opened));
+                let opened = open_directory(top, &path).and_then(Dir::new);
                 self.open = opened.ok().map(|open| (open, path));
                 continue;
             };

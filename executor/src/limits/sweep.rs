@@ -9,7 +9,7 @@ use super::proc_files::{Proc, Process, Stat};
 use super::process_tree::Tree;
 
 /// How long processes that multiply are chased.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a killed process may take to be dead.
 const END: Duration = Duration::from_secs(1);
 
