@@ -107,10 +107,13 @@ impl Descriptor {
 
 impl Output {
     fn restore(&mut self, py: Python<'_>) -> PyResult<()> {
-        if output::get(py, self.name).is_some_and(|current| current.is(&self.stream)) {
+        let stream = self.stream.bind(py);
+        // A task may have closed it, and left it in its place.
+        if output::get(py, self.name).is_some_and(|current| current.is(stream))
+            && !is_closed(stream)
+        {
             return Ok(());
         }
-        let stream = self.stream.bind(py);
         // What was printed to it must not appear later. A closed one cannot be
         // flushed, and is of no use any more.
         if stream.call_method0(pyo3::intern!(py, "flush")).is_ok() {
@@ -119,6 +122,12 @@ impl Output {
         self.stream = output::reopen(py, self.name, self.descriptor)?.unbind();
         Ok(())
     }
+}
+
+/// Whether nothing can be written to it any more. What does not say so is open.
+fn is_closed(stream: &Bound<'_, PyAny>) -> bool {
+    let closed = stream.getattr(pyo3::intern!(stream.py(), "closed"));
+    closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
 }
 
 /// The file behind a number; `None` when nothing is open there.
