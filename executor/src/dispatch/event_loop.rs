@@ -253,8 +253,6 @@ impl Dispatcher {
                 self.apply(Event::BatchEnded { worker, recycle, ran, again });
             }
             WorkerEvent::Exited { worker, remains, start_failure } => {
-                // What it was told and never heard, it has not begun.
-                drop(remains.orders);
                 let entry = self.registry.workers.remove(&worker);
                 let shortage = entry.and_then(|entry| entry.made_way);
                 let ended = remains.ended.map(|outcome| {

@@ -106,9 +106,8 @@ impl Life {
                     }
                 }
                 Happening::Answer(Err(error)) => return self.line_ended(&error, start).await,
-                Happening::Order(Some(order @ Order::Run(_))) if self.is_closed() => {
-                    self.process.late.push(order);
-                }
+                // What it does not begin is given to another one when it is gone.
+                Happening::Order(Some(Order::Run(_))) if self.is_closed() => {}
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
                 Happening::Order(Some(Order::Withdrawn(batch))) => self.withdrawn(batch),
                 Happening::Order(Some(Order::Stop(reason))) => self.kill(Intent::Stop(reason)),

@@ -124,7 +124,6 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
         enclosed,
         orders,
         deferred: VecDeque::new(),
-        late: Vec::new(),
         releases: Some(start.releases.clone()),
         look_at: None,
     })
