@@ -59,6 +59,7 @@ impl Proc {
     }
 
     /// Children of a process, whoever started them first.
+    #[cfg(test)]
     pub(crate) fn children(&self, parent: Pid) -> Vec<Stat> {
         match self.listed_children(parent) {
             Some(children) => children.into_iter().filter_map(|pid| self.stat(pid)).collect(),

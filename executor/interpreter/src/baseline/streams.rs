@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_int};
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, RawFd};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
@@ -124,10 +125,12 @@ impl Output {
     }
 }
 
-/// Whether nothing can be written to it any more. What does not say so is open.
+/// Whether nothing can be written to it any more. What does not say so is open,
+/// and what has lost its buffer refuses to say.
 fn is_closed(stream: &Bound<'_, PyAny>) -> bool {
-    let closed = stream.getattr(pyo3::intern!(stream.py(), "closed"));
-    closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
+    let py = stream.py();
+    let closed = stream.getattr(pyo3::intern!(py, "closed")).and_then(|closed| closed.is_truthy());
+    closed.unwrap_or_else(|error| error.is_instance_of::<PyValueError>(py))
 }
 
 /// The file behind a number; `None` when nothing is open there.

@@ -21,7 +21,7 @@ use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, WorkerId};
 use crate::limits::{Passed, Resource};
 use crate::pool::deadline::{Look, look};
-use crate::pool::death::Intent;
+use crate::pool::death::{Intent, explain_lost};
 use crate::pool::recycle::History;
 use crate::scheduler::StopReason;
 use crate::settings::PoolOptions;
@@ -278,8 +278,13 @@ impl Life {
             return None;
         };
         self.spent |= told.leftovers != Leftovers::default();
-        let notes = self.process.enclosed.notes(told.outcome.timings.ran());
-        told.outcome.notes.extend(notes);
+        let counted = self.process.enclosed.ended(told.outcome.timings.ran());
+        told.outcome.notes.extend(counted.notes);
+        if let Some(lost) = counted.lost {
+            self.spent = true;
+            let failure = explain_lost(pid, lost, "while it ran this batch");
+            running.fail(&mut told.outcome, failure, &self.process.outputs);
+        }
         told.outcome.notes.extend(outcome::notes_of(&told.leftovers));
         // The prefetched batch, if there is one, runs now. What it printed may
         // have come together with the last words of the one before, so nothing
