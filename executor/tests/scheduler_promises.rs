@@ -174,6 +174,16 @@ impl World {
                 let before = self.workers.insert(worker, Doing::Leaving);
                 assert_eq!(before, Some(Doing::Nothing), "{worker} was not idle");
             }
+            Action::FailStart { batch, worker } if worker.0 % 3 > 0 => {
+                let mut calls = self.calls.iter();
+                let call =
+                    calls.find_map(|(call, (_, open))| open.contains(&batch).then_some(*call));
+                self.again += usize::from(call.is_some());
+                return call.map(|call| {
+                    let makes_way = worker.0.is_multiple_of(2);
+                    Event::BatchReturned { batch, call, makes_way }
+                });
+            }
             Action::Cancel(batch) | Action::TurnAway(batch) | Action::FailStart { batch, .. } => {
                 self.end(batch);
             }

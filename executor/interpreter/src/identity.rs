@@ -19,8 +19,9 @@ const ADOPTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks whether it has ended.
 const ADOPTION_POLL: Duration = Duration::from_micros(50);
 
-/// The kernel's choice under memory pressure: a worker before the agent.
-const OOM_SCORE_ADJUSTMENT: &str = "500";
+/// The kernel's choice under memory pressure: a worker before the agent, whatever
+/// score that inherited. It is the most there can be.
+const OOM_SCORE_ADJUSTMENT: &str = "1000";
 
 /// Descriptors that a worker keeps for itself begin here: tasks close and open
 /// lower ones.

@@ -15,7 +15,7 @@ use super::trials::{Terms, Trials};
 use crate::blobs::Store;
 use crate::clock::Monotonic;
 use crate::failure::{Breach, Failure, Kind};
-use crate::identifiers::SessionId;
+use crate::identifiers::{CallId, SessionId};
 use crate::limits::{Enforcer, LimitOptions, Shortage};
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
@@ -67,6 +67,14 @@ pub(crate) struct Dispatcher {
     ending: Vec<oneshot::Sender<()>>,
     /// Sessions to close once everything at hand is done.
     overflowed: Vec<SessionId>,
+}
+
+/// What comes after an attempt at a batch.
+pub(super) enum Next {
+    /// Its outcome was sent home.
+    Over,
+    /// Another attempt. `makes_way`: it may make way for others once more.
+    Again { call: CallId, makes_way: bool },
 }
 
 impl Dispatcher {
@@ -252,9 +260,7 @@ impl Dispatcher {
                 let again = self.ended(outcome);
                 self.apply(Event::BatchEnded { worker, recycle, ran, again });
             }
-            WorkerEvent::Exited { worker, remains, start_failure } => {
-                // What it was told and never heard, it has not begun.
-                drop(remains.orders);
+            WorkerEvent::Exited { worker, remains, mut start_failure } => {
                 let entry = self.registry.workers.remove(&worker);
                 let shortage = entry.and_then(|entry| entry.made_way);
                 let ended = remains.ended.map(|outcome| {
@@ -268,6 +274,11 @@ impl Dispatcher {
                     let again = self.ended(outcome);
                     (!again).then_some(batch)
                 });
+                if let Some(failure) = &mut start_failure
+                    && failure.kind == Kind::MemoryPressure
+                {
+                    self.explain_pressure(failure, shortage);
+                }
                 self.apply_exit(Event::WorkerExited { worker, ended }, start_failure.as_ref());
             }
         }
@@ -284,13 +295,26 @@ impl Dispatcher {
         }
     }
 
-    /// An attempt at a batch ended. True: it is run again; else its one outcome
-    /// is sent home.
+    /// An attempt at a batch ended in a worker. True: it is run again.
     fn ended(&mut self, outcome: Box<BatchOutcome>) -> bool {
+        let batch = outcome.batch;
+        match self.attempt_ended(outcome) {
+            Next::Over => false,
+            Next::Again { makes_way: true, .. } => true,
+            Next::Again { call, makes_way: false } => {
+                self.apply(Event::BatchStays { batch, call });
+                true
+            }
+        }
+    }
+
+    /// An attempt at a batch ended: unless it is run again, its one outcome is
+    /// sent home.
+    pub(super) fn attempt_ended(&mut self, outcome: Box<BatchOutcome>) -> Next {
         let id = outcome.batch;
         let Some(BatchEntry { batch, trials }) = self.registry.batches.get_mut(&id) else {
             self.deliver(outcome);
-            return false;
+            return Next::Over;
         };
         let call = batch.call;
         // For a call that is closed, nobody wants another attempt.
@@ -302,13 +326,10 @@ impl Dispatcher {
         };
         if let Some(outcome) = trials.ended(outcome, terms) {
             self.deliver(outcome);
-            return false;
+            return Next::Over;
         }
         tracing::info!(batch = %id, attempt = trials.attempt(), "a batch is run again");
-        if !trials.makes_way(terms) {
-            self.apply(Event::BatchStays { batch: id, call });
-        }
-        true
+        Next::Again { call, makes_way: trials.makes_way(terms) }
     }
 
     /// Sends a batch's one outcome home.

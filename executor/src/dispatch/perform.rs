@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::event_loop::Dispatcher;
+use super::event_loop::{Dispatcher, Next};
 use super::registry::{BatchEntry, WorkerEntry};
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
@@ -74,7 +74,8 @@ impl Dispatcher {
             Action::FailStart { batch, worker } => {
                 let unknown =
                     || Failure::new(Kind::WorkerStartFailed, format!("{worker} did not start"));
-                self.fail(batch, start_failure.cloned().unwrap_or_else(unknown));
+                let failure = start_failure.cloned().unwrap_or_else(unknown);
+                return self.fail_start(batch, failure);
             }
         }
         None
@@ -181,6 +182,20 @@ impl Dispatcher {
             // To a worker that is gone it is moot: its exit is on the way.
             entry.handle.order(order).ok();
         }
+    }
+
+    /// A worker did not start, and this batch pays for it: it fails, or, where
+    /// nobody of ours is to blame, it is run again as if it had been begun.
+    fn fail_start(&mut self, id: BatchId, failure: Failure) -> Option<Event> {
+        let infrastructure = failure.kind.is_infrastructure();
+        let Some(entry) = self.registry.batches.get(&id).filter(|_| infrastructure) else {
+            self.fail(id, failure);
+            return None;
+        };
+        let failure = Failure { attempt: entry.trials.attempt(), ..failure };
+        let outcome = BatchOutcome::never_ran(id, entry.batch.queued_at, failure);
+        let Next::Again { call, makes_way } = self.attempt_ended(outcome) else { return None };
+        Some(Event::BatchReturned { batch: id, call, makes_way })
     }
 
     fn fail(&mut self, batch: BatchId, failure: Failure) {

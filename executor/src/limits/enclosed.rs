@@ -22,6 +22,8 @@ pub(super) struct Enclosed {
     pub(super) progress: Arc<ProgressPage>,
     /// The kernel holds it to its memory.
     pub(super) kernel_holds_memory: bool,
+    /// But kills one process for that, and lets the others live.
+    kernel_kills_one: bool,
     /// The kernel counts its CPU time.
     pub(super) kernel_counts_cpu: bool,
     /// The kernel holds it to its processes.
@@ -36,6 +38,9 @@ pub(super) struct Enclosed {
     soft_bytes: AtomicU64,
     /// The most memory that was seen, bytes; 0: nobody looked.
     peak_memory: AtomicU64,
+    /// Processes killed for want of memory, up to the last one that was not
+    /// killed at its own limit, or was told of.
+    explained_kills: AtomicU64,
 }
 
 /// What ends with the worker.
@@ -64,12 +69,14 @@ impl Enclosed {
         parts: Parts,
         passed: mpsc::Sender<Passed>,
     ) -> Self {
+        let kernel_kills_one = parts.group.as_ref().is_some_and(|group| group.dies_in_parts());
         let usage = parts.group.as_ref().and_then(|group| group.usage().ok()).unwrap_or_default();
         Self {
             process,
             limits,
             progress,
             kernel_holds_memory: usage.memory_bytes.is_some(),
+            kernel_kills_one,
             kernel_counts_cpu: usage.cpu_nanoseconds.is_some(),
             kernel_holds_processes: usage.processes.is_some(),
             passed,
@@ -78,6 +85,7 @@ impl Enclosed {
             task_cpu: AtomicU64::new(0),
             soft_bytes: AtomicU64::new(0),
             peak_memory: AtomicU64::new(0),
+            explained_kills: AtomicU64::new(0),
         }
     }
 
@@ -128,7 +136,10 @@ impl Enclosed {
         let memory = self.limits.memory_bytes.is_some() && !self.kernel_holds_memory;
         let tree =
             memory || cpu && !self.kernel_counts_cpu || processes && !self.kernel_holds_processes;
-        let group = cpu && self.kernel_counts_cpu || processes && self.kernel_holds_processes;
+        let kills =
+            self.limits.memory_bytes.is_some() && self.kernel_holds_memory && self.kernel_kills_one;
+        let group =
+            kills || cpu && self.kernel_counts_cpu || processes && self.kernel_holds_processes;
         LooksAt { group, tree, memory }
     }
 
@@ -160,7 +171,23 @@ impl Enclosed {
 
     /// What the kernel counted; `None`: it does not, or no longer.
     pub(super) fn usage(&self) -> Option<GroupUsage> {
-        self.group()?.usage().ok()
+        let usage = self.group()?.usage().ok()?;
+        if !usage.at_own_limit {
+            self.explain_kills(usage.oom_kills);
+        }
+        Some(usage)
+    }
+
+    /// How many of the processes that were killed for want of memory were killed
+    /// at its own limit, and nobody was told yet.
+    pub(super) fn kills_at_limit(&self, usage: &GroupUsage) -> u64 {
+        let explained = self.explained_kills.load(Ordering::Relaxed);
+        if usage.at_own_limit { usage.oom_kills.saturating_sub(explained) } else { 0 }
+    }
+
+    /// So many processes that were killed need nobody be told of any more.
+    pub(super) fn explain_kills(&self, oom_kills: u64) {
+        self.explained_kills.fetch_max(oom_kills, Ordering::Relaxed);
     }
 
     pub(super) fn group(&self) -> Option<Arc<Group>> {
@@ -226,6 +253,22 @@ mod tests {
             let found = (enclosed.looks_at(), enclosed.is_limited());
             assert_eq!(found, (looks_at, limited), "{limits:?} {task_cpu:?}");
         }
+    }
+
+    #[test]
+    fn a_kill_is_told_once_and_only_where_it_was_at_its_own_limit() {
+        let enclosed = enclosed(Limits::default());
+        let usage = |oom_kills, at_own_limit| GroupUsage {
+            oom_kills,
+            at_own_limit,
+            ..GroupUsage::default()
+        };
+        assert_eq!(enclosed.kills_at_limit(&usage(1, false)), 0);
+        enclosed.explain_kills(1);
+        assert_eq!(enclosed.kills_at_limit(&usage(3, true)), 2);
+        enclosed.explain_kills(3);
+        enclosed.explain_kills(1);
+        assert_eq!(enclosed.kills_at_limit(&usage(3, true)), 0);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Counters {
     pub(crate) oom_kills: u64,
     /// Whether that was at its own limit, not at somebody else's.
     pub(crate) at_own_limit: bool,
+    /// How many of them were killed at its own limit and are still to be told of.
+    pub(crate) kills_at_limit: u64,
     /// CPU time of all of them, nanoseconds; `None`: not known.
     pub(crate) cpu_nanoseconds: Option<u64>,
     /// How long its CPU limit held it back, nanoseconds.
@@ -105,9 +107,16 @@ impl Enclosure {
             peak_memory_bytes: usage.peak_memory_bytes.or_else(|| self.enclosed.peak_memory()),
             oom_kills: usage.oom_kills,
             at_own_limit: usage.at_own_limit,
+            kills_at_limit: self.enclosed.kills_at_limit(&usage),
             cpu_nanoseconds: usage.cpu_nanoseconds,
             throttled_nanoseconds: usage.throttled_nanoseconds,
         }
+    }
+
+    /// All processes that were killed for want of memory until then have been
+    /// told of.
+    pub(crate) fn explained(&self, counters: &Counters) {
+        self.enclosed.explain_kills(counters.oom_kills);
     }
 
     /// Kills everything that the worker started, and leaves the worker, and

@@ -64,7 +64,7 @@ pub(super) enum Together {
 const FAST_MEMORY: &str = "a task that allocates fast may pass its memory limit by what it \
     allocates in 50 ms before it is killed";
 const ONE_DIES: &str = "at a memory limit the kernel kills one process of the worker, not all of \
-    them: a task may lose a process that it started and go on";
+    them: a task that lost one goes on for up to 50 ms before it is killed";
 const SWAP: &str = "a memory limit does not count what the kernel has swapped out";
 const WHOLE_CPUS: &str = "CPUs are limited by affinity, in whole CPUs: a limit of 1.5 is one of \
     2, and others may run on the same ones";

@@ -112,6 +112,9 @@ impl Looks {
             && let Some(usage) = enclosed.usage()
         {
             sample.cpu_nanoseconds = usage.cpu_nanoseconds;
+            if enclosed.kills_at_limit(&usage) > 0 {
+                sample.killed_at_bytes = usage.peak_memory_bytes.or(limits.memory_bytes);
+            }
             if usage.processes.is_some() {
                 sample.processes = usage.processes;
                 sample.refused_forks = Some(usage.refused_forks);

@@ -35,6 +35,9 @@ pub(super) struct Sample {
     pub(super) at: Monotonic,
     /// Memory, bytes, never too much.
     pub(super) memory_bytes: Option<u64>,
+    /// The most memory there was, bytes, when the kernel has killed part of the
+    /// worker at its limit.
+    pub(super) killed_at_bytes: Option<u64>,
     /// CPU time since the worker began, nanoseconds.
     pub(super) cpu_nanoseconds: Option<u64>,
     /// The running task: its index, and when it was called.
@@ -122,7 +125,11 @@ impl Watch {
     }
 
     fn memory(&self, sample: &Sample) -> Option<Passed> {
-        over(Resource::Memory, self.limits.memory_bytes?, sample.memory_bytes?)
+        let limit = self.limits.memory_bytes?;
+        if let Some(peak) = sample.killed_at_bytes {
+            return Some(passed(Resource::Memory, limit, peak));
+        }
+        over(Resource::Memory, limit, sample.memory_bytes?)
     }
 
     /// A task is seen up to one look after its begin, so what it used until
@@ -238,6 +245,13 @@ mod tests {
         ] {
             assert_eq!(first(None, &[sample]), Some((0, passed(resource, limit, peak))));
         }
+    }
+
+    #[test]
+    fn who_lost_a_process_at_its_memory_limit_has_passed_it() {
+        let killed = Sample { killed_at_bytes: Some(99), ..Sample::default() };
+        let expected = passed(Resource::Memory, 100, 99);
+        assert_eq!(first(None, &[Sample::default(), killed]), Some((0, expected)));
     }
 
     #[test]

@@ -48,6 +48,14 @@ pub(super) struct MemoryEvidence {
     pub(super) killings_nearby: bool,
 }
 
+/// What the kernel killed of a worker at its memory limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// How many processes.
+    pub(super) processes: u64,
+    pub(super) breach: Breach,
+}
+
 /// Why the agent killed a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intent {
@@ -68,6 +76,8 @@ enum Cause {
     Intent(Intent),
     /// The kernel did, at the worker's own memory limit.
     OwnLimit(Breach),
+    /// The task did, when the kernel had killed others of it there.
+    Bereaved(Lost),
     /// It could not live with allocations that fail.
     SoftLimit(Breach),
     /// The kernel did, short of memory that others used.
@@ -108,6 +118,9 @@ impl Death {
             (KILLED, Some(breach)) if passed.is_some() => Cause::OwnLimit(breach),
             (KILLED, _) if killings_nearby => Cause::ProbableShortage,
             (KILLED, _) => Cause::Outside,
+            (_, Some(breach)) if counters.kills_at_limit > 0 => {
+                Cause::Bereaved(Lost { processes: counters.kills_at_limit, breach })
+            }
             (_, Some(breach)) if soft && self.died_of_want(breach) => Cause::SoftLimit(breach),
             _ => Cause::Itself,
         }
@@ -158,8 +171,7 @@ impl Death {
                 format!("memory ran short; worker {pid} was killed to make room {doing}"),
             ),
             Intent::Passed(passed) => {
-                let peak = self.memory.counters.peak_memory_bytes;
-                return by_limit(passed, peak, pid, &doing, &self.task());
+                return by_limit(passed, self.memory.counters, pid, &doing, &self.task());
             }
             Intent::LinkLost => (
                 Kind::WorkerCrashed,
@@ -184,6 +196,9 @@ pub(super) fn explain(death: Death) -> Failure {
             let message =
                 format!("the kernel killed worker {pid} at its memory limit of {limit} {doing}");
             (Kind::MemoryLimit, message, Some(breach))
+        }
+        Cause::Bereaved(lost) => {
+            (Kind::MemoryLimit, lost_processes(pid, lost, &doing), Some(lost.breach))
         }
         Cause::SoftLimit(breach) => {
             let limit = bytes(breach.limit, breach.limit);
@@ -226,27 +241,57 @@ pub(super) fn explain(death: Death) -> Failure {
     }
 }
 
-/// Names what ended a worker that had no batch yet.
+/// What a worker does that has no batch yet.
+pub(super) const SETTING_UP: &str = "while it was set up";
+
+/// Names what ended a worker that had no batch yet. What it did itself is a
+/// failed start.
 pub(super) fn explain_start(pid: Pid, exit: Exit, memory: MemoryEvidence) -> Failure {
-    let MemoryEvidence { limit, counters, .. } = memory;
-    let own = exit == KILLED && counters.oom_kills > 0 && counters.at_own_limit;
-    let Some(limit) = limit.filter(|_| own) else {
-        let why = format!("worker {pid} {} while it was set up", ended(exit));
+    let MemoryEvidence { limit, counters, killings_nearby, .. } = memory;
+    let ended = ended(exit);
+    if exit != KILLED {
+        let why = format!("worker {pid} {ended} {SETTING_UP}");
         return Failure::new(Kind::WorkerStartFailed, why);
+    }
+    let own = limit.filter(|_| counters.oom_kills > 0 && counters.at_own_limit);
+    let (kind, why) = match own {
+        Some(limit) => {
+            let limit = bytes(limit, limit);
+            let why = format!(
+                "the kernel killed worker {pid} at its memory limit of {limit} {SETTING_UP}"
+            );
+            (Kind::MemoryLimit, why)
+        }
+        None if counters.oom_kills > 0 || killings_nearby => {
+            let why = format!("worker {pid} {ended} {SETTING_UP}, when memory ran short");
+            (Kind::MemoryPressure, why)
+        }
+        None => (Kind::WorkerKilled, format!("worker {pid} {ended} from outside {SETTING_UP}")),
     };
-    let peak = counters.peak_memory_bytes.unwrap_or(limit);
-    let why = format!(
-        "the kernel killed worker {pid} at its memory limit of {} while it was set up",
-        bytes(limit, limit)
-    );
-    let breach = Some(Breach { limit, peak });
-    Failure { breach, signal: Some(libc::SIGKILL), ..Failure::new(Kind::MemoryLimit, why) }
+    let peak = |limit| counters.peak_memory_bytes.unwrap_or(limit);
+    let breach = own.map(|limit| Breach { limit, peak: peak(limit) });
+    Failure { breach, signal: Some(libc::SIGKILL), ..Failure::new(kind, why) }
+}
+
+/// Names what a worker lost that lived on.
+pub(super) fn explain_lost(pid: Pid, lost: Lost, doing: &str) -> Failure {
+    let why = lost_processes(pid, lost, doing);
+    Failure { breach: Some(lost.breach), ..Failure::new(Kind::MemoryLimit, why) }
+}
+
+/// The worker itself may be one of them.
+fn lost_processes(pid: Pid, lost: Lost, doing: &str) -> String {
+    let Lost { processes, breach: Breach { limit, .. } } = lost;
+    let (some, limit) = (if processes == 1 { "process" } else { "processes" }, bytes(limit, limit));
+    format!(
+        "the kernel killed {processes} {some} of worker {pid} at its memory limit of {limit} {doing}"
+    )
 }
 
 /// What to say of a worker that passed a limit.
 fn by_limit(
     passed: Passed,
-    peak_memory_bytes: Option<u64>,
+    counters: Counters,
     pid: Pid,
     doing: &str,
     task: &str,
@@ -256,9 +301,11 @@ fn by_limit(
     let told = |breach: Breach| [breach.peak, breach.limit].map(|count| bytes(count, limit));
     let (kind, message) = match resource {
         Resource::Memory => {
-            let breach = larger(breach, peak_memory_bytes.unwrap_or_default());
+            let breach = larger(breach, counters.peak_memory_bytes.unwrap_or_default());
             let [peak, limit] = told(breach);
-            let message = if breach.peak < breach.limit {
+            let message = if counters.kills_at_limit > 0 {
+                lost_processes(pid, Lost { processes: counters.kills_at_limit, breach }, doing)
+            } else if breach.peak < breach.limit {
                 format!("worker {pid} stood still near its memory limit of {limit} {doing}")
             } else {
                 format!(
@@ -294,8 +341,8 @@ fn by_limit(
 }
 
 /// Names the limit that a worker passed before it had a batch.
-pub(super) fn explain_start_limit(pid: Pid, passed: Passed) -> Failure {
-    let (kind, message, breach) = by_limit(passed, None, pid, "while it was set up", "its setup");
+pub(super) fn explain_start_limit(pid: Pid, passed: Passed, memory: MemoryEvidence) -> Failure {
+    let (kind, message, breach) = by_limit(passed, memory.counters, pid, SETTING_UP, "its setup");
     Failure { breach, ..Failure::new(kind, message) }
 }
 

@@ -165,19 +165,38 @@ fn a_limit_is_named_with_what_was_seen() {
 }
 
 #[test]
-fn a_worker_that_is_killed_while_it_is_set_up_did_not_start_or_passed_its_limit() {
+fn the_death_of_a_worker_that_is_set_up_is_told_apart_likewise() {
     let start = |exit, memory| explain_start(Pid(7), exit, memory).kind;
     assert_eq!(start(KILLED, counted(1, true)), Kind::MemoryLimit);
-    assert_eq!(start(KILLED, counted(1, false)), Kind::WorkerStartFailed);
-    assert_eq!(start(KILLED, MemoryEvidence::default()), Kind::WorkerStartFailed);
+    assert_eq!(start(KILLED, counted(1, false)), Kind::MemoryPressure);
+    assert_eq!(start(KILLED, counted(0, false)), Kind::WorkerKilled);
+    assert_eq!(start(KILLED, MemoryEvidence::default()), Kind::WorkerKilled);
     assert_eq!(start(Exit::Code(1), counted(1, true)), Kind::WorkerStartFailed);
     let breach = Breach { limit: 64, peak: 65 };
-    let failure = explain_start_limit(Pid(7), Passed { resource: Resource::Processes, breach });
+    let passed = Passed { resource: Resource::Processes, breach };
+    let failure = explain_start_limit(Pid(7), passed, MemoryEvidence::default());
     assert_eq!((failure.kind, failure.breach), (Kind::ProcessLimit, Some(breach)));
     assert_eq!(
         failure.message,
         "worker 7 had 65 processes and threads, more than the limit of 64, while it was set up"
     );
+}
+
+#[test]
+fn a_worker_that_lost_processes_at_its_limit_passed_it_however_it_ended() {
+    let mut memory = counted(2, true);
+    memory.counters.kills_at_limit = 2;
+    let intent = passed(Resource::Memory, LIMIT - 1);
+    for (exit, intent) in [(KILLED, Some(intent)), (Exit::Code(1), None)] {
+        let failure = explain(Death { memory, ..death(exit, intent) });
+        assert_eq!(failure.kind, Kind::MemoryLimit);
+        assert_eq!(failure.breach, Some(Breach { limit: LIMIT, peak: LIMIT - 1 }));
+        assert_eq!(
+            failure.message,
+            "the kernel killed 2 processes of worker 7 at its memory limit of 512.0 MiB while it \
+             ran task 2 of 5"
+        );
+    }
 }
 
 #[test]

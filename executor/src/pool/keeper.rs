@@ -9,7 +9,7 @@ use clutch_worker_link::{FromZygote, LinkError};
 use crossbeam_channel::{Receiver, at, bounded, never, select};
 use tokio::sync::watch;
 
-use super::launch::{Launched, Running, launch};
+use super::launch::{Launched, NotStarted, Running, launch};
 use super::learning::{Learning, Lesson};
 use super::reaper::Reaper;
 use super::restarts::Restarts;
@@ -56,7 +56,7 @@ enum Successor {
     Importing {
         /// What it learns besides the operator's list.
         modules: Vec<String>,
-        introduced: Receiver<Result<Running, LinkError>>,
+        introduced: Receiver<Result<Running, NotStarted>>,
     },
     Ready {
         modules: Vec<String>,
@@ -228,7 +228,10 @@ impl Keeper {
                 self.use_zygote(zygote);
             }
             Err(error) => {
-                self.restarts.failed(Instant::now());
+                // One that was killed is counted already.
+                if matches!(error, NotStarted::Failed(_)) {
+                    self.restarts.failed(Instant::now());
+                }
                 let executable = self.environment.executable.display();
                 let why = format!("the zygote of `{executable}` did not start: {}", chain(&error));
                 tracing::error!(why);
@@ -237,8 +240,18 @@ impl Keeper {
         }
     }
 
-    fn start(&self) -> Result<Running, LinkError> {
-        self.launch(self.learning.learned())?.introduced()
+    /// Starts one, and another one when somebody killed it meanwhile.
+    fn start(&mut self) -> Result<Running, NotStarted> {
+        loop {
+            let started = self.launch(self.learning.learned())?.introduced();
+            let Err(NotStarted::Killed) = started else { return started };
+            let now = Instant::now();
+            self.restarts.failed(now);
+            if self.restarts.may_start(now).is_err() {
+                return started;
+            }
+            tracing::warn!("the zygote was killed while it started; starting another one");
+        }
     }
 
     fn launch(&self, learned: &[String]) -> std::io::Result<Launched> {
@@ -303,7 +316,7 @@ impl Keeper {
         }
     }
 
-    fn introduced(&mut self, zygote: Result<Running, LinkError>) {
+    fn introduced(&mut self, zygote: Result<Running, NotStarted>) {
         let successor = std::mem::replace(&mut self.successor, Successor::None);
         let Successor::Importing { modules, .. } = successor else { return };
         match zygote {

@@ -14,7 +14,9 @@ use clutch_worker_link::{
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
+use super::death::KILLED;
 use super::exit::ended;
+use super::orphans::is_ending;
 use super::reaper::Ended;
 use super::{PythonEnvironment, ZygoteOptions};
 use crate::identifiers::{Pid, WorkerId};
@@ -32,6 +34,23 @@ const FORK: Duration = Duration::from_secs(10);
 /// How often one looks whether a zygote has ended whose line has, and when.
 const LOOKS: u32 = 50;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Why a zygote did not start.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStarted {
+    /// Somebody killed it. The next one may get further.
+    #[error("it {} while it started", ended(KILLED))]
+    Killed,
+    /// It did not come up, or not in time.
+    #[error(transparent)]
+    Failed(#[from] LinkError),
+}
+
+impl From<io::Error> for NotStarted {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
 
 /// A zygote that imports.
 #[derive(Debug)]
@@ -84,8 +103,11 @@ pub(super) fn launch(
     command.env(ARROW_ALLOCATOR, arrow_allocator(std::env::var(ARROW_ALLOCATOR).ok()));
     let pid = Pid(command.spawn()?.id());
     // Before it has anything in memory, and so before it can fork. When this
-    // fails it finds its line closed.
-    options.enforcer.place_zygote(pid)?;
+    // fails it finds its line closed; of one that is dead, its line tells.
+    match options.enforcer.place_zygote(pid) {
+        Err(error) if !is_ending(pid) => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     Ok(Launched { line: ours, pid, pidfd, within: options.start, ended: None })
@@ -99,7 +121,7 @@ fn arrow_allocator(given: Option<String>) -> String {
 
 impl Launched {
     /// Waits until it has imported everything; kills it when that fails.
-    pub(super) fn introduced(mut self) -> Result<Running, LinkError> {
+    pub(super) fn introduced(mut self) -> Result<Running, NotStarted> {
         match self.hello() {
             Ok(hello) => Ok(Running { line: self.line, pid: self.pid, pidfd: self.pidfd, hello }),
             Err(error) => {
@@ -110,10 +132,10 @@ impl Launched {
         }
     }
 
-    fn hello(&mut self) -> Result<ZygoteHello, LinkError> {
+    fn hello(&mut self) -> Result<ZygoteHello, NotStarted> {
         self.line.set_read_timeout(Some(self.within))?;
         let (hello, _) = receive_with_descriptors::<FromZygote>(&self.line)
-            .map_err(|error| self.too_late(error))?;
+            .map_err(|error| self.not_started(error))?;
         self.line.set_read_timeout(Some(FORK))?;
         match hello {
             FromZygote::Hello(hello) => Ok(hello),
@@ -124,21 +146,24 @@ impl Launched {
     }
 
     /// A read that ran into its deadline says no more than `try again`.
-    fn too_late(&mut self, error: LinkError) -> LinkError {
+    fn not_started(&mut self, error: LinkError) -> NotStarted {
         match error {
             LinkError::Io(ref io) if io.kind() == io::ErrorKind::WouldBlock => {
                 let seconds = self.within.as_secs_f64();
                 let why = format!("it was not ready within `start-seconds` = {seconds}");
                 io::Error::new(io::ErrorKind::TimedOut, why).into()
             }
-            LinkError::Closed => {
-                let how = self.end().map_or_else(|| "ended".to_owned(), |end| ended(end.exit));
-                io::Error::other(format!("it {how} while it started")).into()
-            }
+            LinkError::Closed => match self.end().map(|end| end.exit) {
+                Some(KILLED) => NotStarted::Killed,
+                end => {
+                    let how = end.map_or_else(|| "ended".to_owned(), ended);
+                    io::Error::other(format!("it {how} while it started")).into()
+                }
+            },
             LinkError::Io(_)
             | LinkError::Header(_)
             | LinkError::TooLong { .. }
-            | LinkError::Descriptors { .. } => error,
+            | LinkError::Descriptors { .. } => error.into(),
         }
     }
 }

@@ -54,6 +54,15 @@ pub enum Event {
         /// It failed, and is to be run again.
         again: bool,
     },
+    /// A batch that was to fail with the start of its worker is to be run again.
+    BatchReturned {
+        /// The batch.
+        batch: BatchId,
+        /// Its call.
+        call: CallId,
+        /// It may make way for others; else as after [`Self::BatchStays`].
+        makes_way: bool,
+    },
     /// A prefetched batch was to be taken back.
     BatchWithdrawn {
         /// The worker.

@@ -33,6 +33,12 @@ impl Scheduler {
                     call.stays.insert(batch);
                 }
             }
+            Event::BatchReturned { batch, call: id, makes_way } => {
+                if let Some(call) = self.call_mut(id).filter(|_| !makes_way) {
+                    call.stays.insert(batch);
+                }
+                self.give_back(id, batch, &mut actions);
+            }
             Event::WorkerReady(worker) => self.worker_ready(worker, now),
             Event::BatchEnded { worker, recycle, ran, again } => {
                 self.batch_ended(worker, ran, again, now, &mut actions);

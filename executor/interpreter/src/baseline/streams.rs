@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_int};
 use std::io::Error;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, RawFd};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
@@ -107,10 +108,13 @@ impl Descriptor {
 
 impl Output {
     fn restore(&mut self, py: Python<'_>) -> PyResult<()> {
-        if output::get(py, self.name).is_some_and(|current| current.is(&self.stream)) {
+        let stream = self.stream.bind(py);
+        // A task may have closed it, and left it in its place.
+        if output::get(py, self.name).is_some_and(|current| current.is(stream))
+            && !is_closed(stream)
+        {
             return Ok(());
         }
-        let stream = self.stream.bind(py);
         // What was printed to it must not appear later. A closed one cannot be
         // flushed, and is of no use any more.
         if stream.call_method0(pyo3::intern!(py, "flush")).is_ok() {
@@ -119,6 +123,14 @@ impl Output {
         self.stream = output::reopen(py, self.name, self.descriptor)?.unbind();
         Ok(())
     }
+}
+
+/// Whether nothing can be written to it any more. What does not say so is open,
+/// and what has lost its buffer refuses to say.
+fn is_closed(stream: &Bound<'_, PyAny>) -> bool {
+    let py = stream.py();
+    let closed = stream.getattr(pyo3::intern!(py, "closed")).and_then(|closed| closed.is_truthy());
+    closed.unwrap_or_else(|error| error.is_instance_of::<PyValueError>(py))
 }
 
 /// The file behind a number; `None` when nothing is open there.

@@ -106,6 +106,12 @@ impl Group {
         Ok(usage)
     }
 
+    /// Whether the kernel, for want of memory, kills one process of it and lets
+    /// the others live.
+    pub(in crate::limits) fn dies_in_parts(&self) -> bool {
+        self.memory.as_ref().is_some_and(|(version, group)| !version.dies_together(group))
+    }
+
     /// The processes in it, the worker included.
     ///
     /// # Errors

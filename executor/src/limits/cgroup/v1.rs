@@ -37,12 +37,14 @@ pub(super) fn memory_limit(group: &Path) -> io::Result<u64> {
 }
 
 pub(super) fn memory(group: &Path) -> io::Result<Memory> {
+    // First: a limit is reached before anybody is killed for it.
+    let oom_kills = counted(group, "memory.oom_control", "oom_kill")?;
     let peak = number(group, "memory.max_usage_in_bytes")?;
     let reached = number(group, "memory.failcnt")? > 0;
     Ok(Memory {
         now: number(group, "memory.usage_in_bytes")?,
         peak: Some(peak),
-        oom_kills: counted(group, "memory.oom_control", "oom_kill")?,
+        oom_kills,
         at_own_limit: reached && peak.saturating_add(NEARLY) >= memory_limit(group)?,
     })
 }

@@ -45,10 +45,12 @@ pub(super) fn memory(group: &Path) -> io::Result<Memory> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
+    // First: a limit is reached before anybody is killed for it.
+    let oom_kills = counted(group, events, "oom_kill")?;
     Ok(Memory {
         now: number(group, "memory.current")?,
         peak,
-        oom_kills: counted(group, events, "oom_kill")?,
+        oom_kills,
         // Counted where the limit is that could not be kept.
         at_own_limit: counted(group, events, "oom")? > 0,
     })

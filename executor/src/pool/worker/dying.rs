@@ -104,8 +104,7 @@ impl Life {
         let lost =
             given.into_iter().flatten().map(|mut given| Box::new(self.lost(&mut given, end)));
         let mut ended = answered.into_iter().flatten().chain(lost);
-        let ended = [ended.next(), ended.next()];
-        Remains { ended, orders: self.process.unheard() }
+        Remains { ended: [ended.next(), ended.next()] }
     }
 
     fn lost(&self, running: &mut Running, end: &End) -> BatchOutcome {

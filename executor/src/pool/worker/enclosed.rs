@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::message::{Note, WorkerStart};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Breach, Failure, Kind};
 use crate::identifiers::Pid;
 use crate::limits::{Counters, Enclosure, Limits, Passed, Resource};
 use crate::pool::ProgressPage;
-use crate::pool::death::MemoryEvidence;
+use crate::pool::death::{Lost, MemoryEvidence};
 use crate::pool::oom;
 
 /// A batch that ran shorter than this is not worth a look at the counters.
@@ -128,18 +128,37 @@ impl Enclosed {
     }
 
     /// What is to be said of a batch that ended, while the worker lives on.
-    pub(super) fn notes(&mut self, ran: Duration) -> Vec<Note> {
+    pub(super) fn ended(&mut self, ran: Duration) -> Counted {
         if ran > LONG && self.killings.is_some() {
             self.killings = oom::unexplained(self.pid);
         }
         let Limits { memory_bytes, cpus, .. } = self.enclosure.limits();
         if ran < WORTH_A_LOOK || memory_bytes.is_none() && cpus.is_none() {
-            return Vec::new();
+            return Counted::default();
         }
         let now = self.enclosure.counters();
         let before = std::mem::replace(&mut self.seen, now);
         oom::explain_counted(self.pid, now.oom_kills.saturating_sub(before.oom_kills));
-        notes(before, now)
+        Counted { notes: notes(before, now), lost: self.lost(&now) }
+    }
+
+    /// The same of a set-up, which is nobody's batch.
+    pub(super) fn set_up(&mut self) -> Option<Lost> {
+        self.enclosure.limits().memory_bytes?;
+        let now = self.enclosure.counters();
+        self.lost(&now)
+    }
+
+    /// What it lost at its memory limit. It is told once, and not again of a
+    /// batch that has begun meanwhile.
+    fn lost(&mut self, now: &Counters) -> Option<Lost> {
+        let limit = self.enclosure.limits().memory_bytes.filter(|_| now.kills_at_limit > 0)?;
+        self.enclosure.explained(now);
+        self.enclosure.rest();
+        self.receive();
+        self.waiting = self.waiting.filter(|passed| passed.resource != Resource::Memory);
+        let breach = Breach { limit, peak: now.peak_memory_bytes.unwrap_or(limit) };
+        Some(Lost { processes: now.kills_at_limit, breach })
     }
 
     /// Kills what the worker started; gives how many processes there were.
@@ -194,9 +213,19 @@ impl Enclosed {
     }
 }
 
+/// What was counted while a batch ran that the worker lived through.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) notes: Vec<Note>,
+    /// Where the kernel kills one process of many, a task may have lived on.
+    pub(super) lost: Option<Lost>,
+}
+
 /// What happened between two looks.
 fn notes(before: Counters, now: Counters) -> Vec<Note> {
     let killed = now.oom_kills.saturating_sub(before.oom_kills);
+    // These are no note, but a failure.
+    let killed = killed.saturating_sub(now.kills_at_limit);
     let throttled = now.throttled_nanoseconds.saturating_sub(before.throttled_nanoseconds);
     let milliseconds = throttled.div_ceil(1_000_000);
     [
@@ -224,5 +253,8 @@ mod tests {
             [Note::ChildrenOutOfMemory(2), Note::CpuThrottled(3)]
         );
         assert_eq!(notes(counters(3, 5), counters(3, 5)), []);
+        let lost = Counters { kills_at_limit: 2, ..counters(3, 5) };
+        assert_eq!(notes(counters(1, 5), lost), []);
+        assert_eq!(notes(counters(0, 5), lost), [Note::ChildrenOutOfMemory(1)]);
     }
 }

@@ -21,7 +21,7 @@ use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, WorkerId};
 use crate::limits::{Passed, Resource};
 use crate::pool::deadline::{Look, look};
-use crate::pool::death::Intent;
+use crate::pool::death::{Intent, explain_lost};
 use crate::pool::recycle::History;
 use crate::scheduler::StopReason;
 use crate::settings::PoolOptions;
@@ -106,9 +106,8 @@ impl Life {
                     }
                 }
                 Happening::Answer(Err(error)) => return self.line_ended(&error, start).await,
-                Happening::Order(Some(order @ Order::Run(_))) if self.is_closed() => {
-                    self.process.late.push(order);
-                }
+                // What it does not begin is given to another one when it is gone.
+                Happening::Order(Some(Order::Run(_))) if self.is_closed() => {}
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
                 Happening::Order(Some(Order::Withdrawn(batch))) => self.withdrawn(batch),
                 Happening::Order(Some(Order::Stop(reason))) => self.kill(Intent::Stop(reason)),
@@ -279,8 +278,13 @@ impl Life {
             return None;
         };
         self.spent |= told.leftovers != Leftovers::default();
-        let notes = self.process.enclosed.notes(told.outcome.timings.ran());
-        told.outcome.notes.extend(notes);
+        let counted = self.process.enclosed.ended(told.outcome.timings.ran());
+        told.outcome.notes.extend(counted.notes);
+        if let Some(lost) = counted.lost {
+            self.spent = true;
+            let failure = explain_lost(pid, lost, "while it ran this batch");
+            running.fail(&mut told.outcome, failure, &self.process.outputs);
+        }
         told.outcome.notes.extend(outcome::notes_of(&told.leftovers));
         // The prefetched batch, if there is one, runs now. What it printed may
         // have come together with the last words of the one before, so nothing

@@ -93,7 +93,6 @@ impl Liar {
             progress: Arc::clone(&progress),
             orders: receiver,
             deferred: std::collections::VecDeque::new(),
-            late: Vec::new(),
             releases: None,
             look_at: None,
         };
@@ -283,7 +282,6 @@ async fn what_is_given_to_an_idle_worker_over_a_limit_runs_elsewhere() {
     liar.order(1, 0).await;
     liar.killed().await;
     let (remains, _) = liar.remains(KILLED).await;
-    assert!(matches!(remains.orders[..], [Order::Run(_)]), "{remains:?}");
     assert!(remains.ended.iter().all(Option::is_none), "{remains:?}");
 }
 

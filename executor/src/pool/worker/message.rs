@@ -118,10 +118,9 @@ pub(crate) enum WorkerEvent {
 /// What a worker leaves behind.
 #[derive(Debug, Default)]
 pub(crate) struct Remains {
-    /// Batches that ended with it: it was answered last, or it had begun.
+    /// Batches that ended with it: it was answered last, or it had begun. Any
+    /// other one that it was told of it has not begun.
     pub(crate) ended: [Option<Box<BatchOutcome>>; 2],
-    /// What it was told and never heard.
-    pub(crate) orders: Vec<Order>,
 }
 
 /// How a batch ended.

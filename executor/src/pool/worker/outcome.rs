@@ -111,6 +111,21 @@ impl Running {
         }
     }
 
+    /// A batch fails whatever its tasks made of what happened.
+    pub(super) fn fail(&self, outcome: &mut BatchOutcome, failure: Failure, outputs: &Outputs) {
+        let told = outcome.result.as_ref().err();
+        let only = (self.tasks.saturating_sub(self.first_task) == 1).then_some(self.first_task);
+        let Usage { user, system, .. } = outcome.usage;
+        outcome.result = Err(Failure {
+            task_index: told.and_then(|told| told.task_index).or(only),
+            attempt: self.attempt,
+            wall: told.and_then(|told| told.wall),
+            cpu: Some(user + system),
+            stderr_tail: outputs.stderr_tail(),
+            ..failure
+        });
+    }
+
     /// The buffers of a result; `None` when their file makes no sense, and the
     /// inner failure when there is no room for it.
     fn adopted(

@@ -38,8 +38,6 @@ pub(super) struct Process {
     /// Orders that came while another one was carried out; no more than the
     /// channel holds.
     pub(super) deferred: VecDeque<Order>,
-    /// Batches that came when it was leaving or dying already: no more than two.
-    pub(super) late: Vec<Order>,
     /// Says when something of its session was let go of; `None` when the
     /// session is gone.
     pub(super) releases: Option<Releases>,
@@ -78,17 +76,6 @@ impl Process {
     /// The next answer.
     pub(super) async fn answer(&mut self) -> Result<Answer, LinkError> {
         self.reader.next(&self.line).await
-    }
-
-    /// What it was told and has not heard. It is told nothing more.
-    pub(super) fn unheard(&mut self) -> Vec<Order> {
-        self.orders.close();
-        let mut unheard = std::mem::take(&mut self.late);
-        unheard.extend(std::mem::take(&mut self.deferred));
-        while let Ok(order) = self.orders.try_recv() {
-            unheard.push(order);
-        }
-        unheard
     }
 
     /// Waits for the end; forwards what is printed meanwhile.

@@ -22,7 +22,10 @@ use super::output::Outputs;
 use super::process::{Happening, Process, signal};
 use super::reader::Reader;
 use crate::failure::{Failure, Kind};
-use crate::pool::death::{KILLED, explain_start, explain_start_limit};
+use crate::pool::death::{
+    KILLED, MemoryEvidence, SETTING_UP, explain_lost, explain_start, explain_start_limit,
+};
+use crate::pool::orphans::is_ending;
 use crate::pool::progress::ProgressPage;
 use crate::pool::reaper::Ended;
 use crate::pool::zygote::Forked;
@@ -55,7 +58,10 @@ async fn started(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<P
     let mut process = fork(start, orders).await?;
     // The initializer is its session's, too, and is held to the same.
     process.enclosed.begin(None);
-    match set_up(&mut process, start.setup.clone()).await {
+    let failure = set_up(&mut process, start.setup.clone()).await;
+    let (pid, enclosed) = (process.pid, &mut process.enclosed);
+    let lost = || Some(explain_lost(pid, enclosed.set_up()?, SETTING_UP));
+    match failure.or_else(lost) {
         None => {
             process.enclosed.rest();
             process.enclosed.soften();
@@ -102,6 +108,12 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
     let progress = Arc::new(progress);
     let enclosed = match Enclosed::new(start, pid, Arc::clone(&progress)).await {
         Ok(enclosed) => enclosed,
+        // One that is dead cannot be held, and its end says more.
+        Err(failure) if is_ending(pid) => {
+            let ended = timeout(SETTLE, ended).await;
+            let ended = ended.ok().and_then(Result::ok).ok_or(failure)?;
+            return Err(explain_start(pid, ended.exit, MemoryEvidence::default()));
+        }
         Err(failure) => {
             signal(pidfd.as_ref(), Signal::KILL);
             return Err(failure);
@@ -124,7 +136,6 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
         enclosed,
         orders,
         deferred: VecDeque::new(),
-        late: Vec::new(),
         releases: Some(start.releases.clone()),
         look_at: None,
     })
@@ -165,7 +176,10 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
                 };
                 return Some(died(process, ended));
             }
-            Happening::Passed(passed) => return Some(explain_start_limit(pid, passed)),
+            Happening::Passed(passed) => {
+                let memory = process.enclosed.evidence(false);
+                return Some(explain_start_limit(pid, passed, memory));
+            }
             Happening::Order(Some(Order::Run(_) | Order::Withdrawn(_) | Order::Retire))
             | Happening::TimeToLook
             | Happening::Released => {}

@@ -198,6 +198,10 @@ fn a_worker_that_does_not_start_costs_one_batch() {
     let actions = world.exited(1, [Some(batch(1, 1)), None]);
     let fail = Action::FailStart { batch: batch(1, 1), worker: WorkerId(1) };
     assert_eq!(actions, [fail, spawn(2, 1)]);
+    // Run again, it is the first.
+    let (batch, call) = (batch(1, 1), call(1));
+    assert_eq!(world.on(Event::BatchReturned { batch, call, makes_way: true }), []);
+    assert_eq!(world.ready(2), [run(2, 1, 1)]);
 }
 
 #[test]
