@@ -42,9 +42,8 @@ impl Seats {
     /// # Errors
     /// When the kernel refuses, or the process is dead.
     pub(super) fn pin(&self, pid: Pid, cpus: f64) -> io::Result<Option<Taken>> {
-        let number = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
         // Without a number this would be our own.
-        let number = number.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let number = pid.raw().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let Some(taken) = self.take(cpus) else { return Ok(None) };
         let mut set = CpuSet::new();
         taken.cpus.iter().for_each(|cpu| set.set(*cpu));

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 
 use super::Limits;
 use super::cgroup::{Group, GroupUsage};
-use super::proc_files::Process;
 use super::scratch::Scratch;
 use super::watch::Passed;
 use crate::pool::ProgressPage;
+use crate::processes::Process;
 
 /// An enclosed worker. The numbers are written by the worker's task and read by
 /// the looking thread, or the other way round, and need no order among them.

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use super::affinity::Taken;
 use super::cgroup::Group;
 use super::enclosed::{Enclosed, Parts};
-use super::proc_files::Proc;
-use super::sweep::kill_below;
 use super::watch_loop::Watcher;
 use super::{Limits, rlimits};
 use crate::identifiers::Pid;
 use crate::machine;
+use crate::processes::{Proc, kill_below};
 
 /// Holds one worker, and all that it starts, to its limits; knows what they
 /// use, and kills them. Nothing of it is left a second after this is dropped.

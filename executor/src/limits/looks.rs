@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::enclosed::Enclosed;
 use super::memory::{Memory, processes};
-use super::proc_files::{Proc, Process};
-use super::process_tree::{Tree, cpu_nanoseconds, threads};
 use super::scratch_size::ScratchSize;
 use super::watch::{Passed, Resource, Sample, Watch};
 use crate::clock::Monotonic;
+use crate::processes::{Proc, Process, Tree, cpu_nanoseconds, threads};
 
 /// Time between looks.
 pub(super) const LOOK: Duration = Duration::from_millis(50);

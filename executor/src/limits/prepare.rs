@@ -10,13 +10,13 @@ use super::affinity::Seats;
 use super::cgroup::Group;
 use super::enclosed::{Enclosed, Parts};
 use super::pressure::{Shortage, Usage};
-use super::proc_files::Process;
 use super::scratch::{Scratch, ScratchRoot, remove_stale};
 use super::watch::Passed;
 use super::watch_loop::Watcher;
 use super::{Enclosure, LimitOptions, Limits, rlimits};
 use crate::identifiers::{Pid, WorkerId};
 use crate::pool::ProgressPage;
+use crate::processes::Process;
 
 /// One limit that was passed, and one more that nobody reads before the end.
 const PASSED: usize = 2;

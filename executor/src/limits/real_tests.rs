@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::prepare::Encloser;
-use super::proc_files::Proc;
 use super::{Bounded, Enclosure, Enforcer, LimitOptions, Limits, Passed, Resource};
 use crate::clock::Monotonic;
 use crate::identifiers::{Pid, WorkerId};
 use crate::pool::ProgressPage;
+use crate::processes::Proc;
 
 /// More than anything here takes on a machine that is busy.
 const FOREVER: Duration = Duration::from_secs(60);
@@ -268,7 +268,8 @@ fn whatever_holds_limits_here_tells_who_forks_for_ever_and_ends_it() {
     assert_eq!((passed.resource, passed.breach.limit), (Resource::Processes, 8));
     assert!(worker.enclosure.kill_children() >= 3);
     let proc = Proc::default();
-    let left = proc.children(Pid(worker.child.id()));
+    let root = proc.stat(Pid(worker.child.id())).unwrap().process;
+    let left = &proc.trees(&[root])[0][1..];
     assert!(left.iter().all(|stat| stat.zombie), "{left:?}");
     drop(worker);
     enforcer.close();
@@ -296,8 +297,8 @@ fn whatever_holds_limits_here_lets_resource_trackers_end() {
     }
     let (proc, pid) = (Proc::default(), Pid(worker.child.id()));
     assert_eq!(worker.enclosure.kill_children(), 1);
-    let children = proc.children(pid);
-    let tracker = children.iter().find(|stat| proc.is_resource_tracker(stat.process.pid)).unwrap();
+    let tree = proc.trees(&[proc.stat(pid).unwrap().process]).remove(0);
+    let tracker = tree.iter().find(|stat| proc.is_resource_tracker(stat.process.pid)).unwrap();
     worker.child.kill().unwrap();
     worker.child.wait().unwrap();
     // One that is about to end has lost the line by which it is known.

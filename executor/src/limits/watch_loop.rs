@@ -11,10 +11,9 @@ use super::enclosed::Enclosed;
 use super::looks::{LOOK, Looks, after};
 use super::memory::{Memory, processes};
 use super::pressure::{Machine, Pressure, Reading, Room, Shortage, Usage};
-use super::proc_files::{Proc, Process};
-use super::process_tree::Tree;
 use super::pulse::Pulse;
 use crate::clock::Monotonic;
+use crate::processes::{Proc, Process, Tree};
 
 /// Time between looks at the memory of all.
 const ROOM_LOOK: Duration = Duration::from_millis(100);

@@ -86,8 +86,7 @@ pub(super) fn launch(
     // Before it has anything in memory, and so before it can fork. When this
     // fails it finds its line closed.
     options.enforcer.place_zygote(pid)?;
-    let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
-    let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let pidfd = pid.raw().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     Ok(Launched { line: ours, pid, pidfd, within: options.start, ended: None })
 }
 

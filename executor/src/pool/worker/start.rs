@@ -89,8 +89,7 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
     let descriptors: [OwnedFd; 4] =
         [theirs.into(), stdout_writer.into(), stderr_writer.into(), progress_file];
     let Forked { pid, ended } = start.zygote.fork(start.id, descriptors).await?;
-    let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
-    let pidfd = match raw_pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+    let pidfd = match pid.raw().map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
         Some(Ok(pidfd)) => Some(pidfd),
         // It is dead already, and its end says so.
         Some(Err(Errno::SRCH)) | None => None,
