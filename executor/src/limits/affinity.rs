@@ -53,7 +53,7 @@ impl Seats {
 
     fn take(&self, cpus: f64) -> Option<Taken> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = (1..users.len()).find(|count| whole(*count) >= cpus)?;
+        let count = fewer(cpus, users.len())?;
         users.sort_by_key(|seat| (seat.users, seat.cpu));
         let taken = users.iter_mut().take(count).map(|seat| {
             seat.users += 1;
@@ -63,9 +63,11 @@ impl Seats {
     }
 }
 
-/// CPUs are counted in small numbers.
-fn whole(count: usize) -> f64 {
-    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+/// So many CPUs, rounded up; `None`: that is all of them.
+pub(super) fn fewer(cpus: f64, all: usize) -> Option<usize> {
+    // CPUs are counted in small numbers.
+    let whole = |count| u32::try_from(count).map_or(f64::INFINITY, f64::from);
+    (1..all).find(|count| whole(*count) >= cpus)
 }
 
 impl Drop for Taken {

@@ -45,7 +45,7 @@ pub(super) struct Parts {
     pub(super) scratch: Option<Arc<Scratch>>,
 }
 
-/// What there is to look at.
+/// Which counts there are to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LooksAt {
     /// Its group's counts.
@@ -54,8 +54,6 @@ pub(super) struct LooksAt {
     pub(super) tree: bool,
     /// Their memory.
     pub(super) memory: bool,
-    /// Anything at all.
-    pub(super) anything: bool,
 }
 
 impl Enclosed {
@@ -91,7 +89,7 @@ impl Enclosed {
         let before = self.period.load(Ordering::Relaxed);
         // The limit above is seen by whoever sees this.
         self.period.store(before + 1 + before % 2, Ordering::Release);
-        before % 2 == 0
+        before.is_multiple_of(2)
     }
 
     /// No batch runs; `true`: one did.
@@ -119,10 +117,11 @@ impl Enclosed {
 
     /// Whether there may be something to look at.
     pub(super) fn is_limited(&self) -> bool {
-        self.looks_at().anything
+        let LooksAt { group, tree, .. } = self.looks_at();
+        group || tree || self.limits.scratch_bytes.is_some()
     }
 
-    /// What there is to look at while it is busy.
+    /// Which counts there are to read while it is busy.
     pub(super) fn looks_at(&self) -> LooksAt {
         let cpu = self.task_cpu.load(Ordering::Relaxed) > 0 || self.soft_bytes().is_some();
         let processes = self.limits.processes.is_some();
@@ -130,8 +129,7 @@ impl Enclosed {
         let tree =
             memory || cpu && !self.kernel_counts_cpu || processes && !self.kernel_holds_processes;
         let group = cpu && self.kernel_counts_cpu || processes && self.kernel_holds_processes;
-        let anything = tree || group || self.limits.scratch_bytes.is_some();
-        LooksAt { group, tree, memory, anything }
+        LooksAt { group, tree, memory }
     }
 
     /// Allocations fail from now on when so much is asked for.
@@ -211,27 +209,30 @@ mod tests {
 
     #[test]
     fn there_is_something_to_look_at_only_with_limits_that_need_it() {
-        let none = LooksAt { group: false, tree: false, memory: false, anything: false };
-        let tree = LooksAt { tree: true, anything: true, ..none };
-        for (limits, task_cpu, looks_at) in [
-            (Limits::default(), None, none),
-            (Limits { cpus: Some(1.0), open_files: Some(9), ..Limits::default() }, None, none),
-            (Limits::default(), Some(Duration::from_secs(1)), tree),
-            (Limits { processes: Some(9), ..Limits::default() }, None, tree),
+        let none = LooksAt { group: false, tree: false, memory: false };
+        let tree = LooksAt { tree: true, ..none };
+        for (limits, task_cpu, looks_at, is_limited) in [
+            (Limits::default(), None, none, false),
+            (
+                Limits { cpus: Some(1.0), open_files: Some(9), ..Limits::default() },
+                None,
+                none,
+                false,
+            ),
+            (Limits::default(), Some(Duration::from_secs(1)), tree, true),
+            (Limits { processes: Some(9), ..Limits::default() }, None, tree, true),
             (
                 Limits { memory_bytes: Some(9), ..Limits::default() },
                 None,
                 LooksAt { memory: true, ..tree },
+                true,
             ),
-            (
-                Limits { scratch_bytes: Some(9), ..Limits::default() },
-                None,
-                LooksAt { tree: false, ..tree },
-            ),
+            (Limits { scratch_bytes: Some(9), ..Limits::default() }, None, none, true),
         ] {
             let enclosed = enclosed(limits);
             enclosed.begin(task_cpu);
             assert_eq!(enclosed.looks_at(), looks_at, "{limits:?} {task_cpu:?}");
+            assert_eq!(enclosed.is_limited(), is_limited, "{limits:?} {task_cpu:?}");
         }
     }
 

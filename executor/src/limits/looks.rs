@@ -61,7 +61,7 @@ impl Looks {
             self.period = period;
             self.watch = Watch::new(self.enclosed.limits, self.enclosed.task_cpu());
         }
-        self.enclosed.looks_at().anything.then_some(self)
+        self.enclosed.is_limited().then_some(self)
     }
 
     /// When to look next.
@@ -84,7 +84,7 @@ impl Looks {
         let sample = self.sample(proc, tree, now);
         let close = sample.memory_bytes.zip(self.enclosed.limits.memory_bytes);
         let close = close.is_some_and(|(bytes, limit)| bytes / 7 > limit / 10);
-        self.next = after(now, if close { CLOSE_LOOK } else { LOOK });
+        self.next = now.after(if close { CLOSE_LOOK } else { LOOK });
         self.enclosed.saw_memory(sample.memory_bytes);
         if let Some(passed) = self.watch.take(&sample).filter(|passed| self.still(*passed, &sample))
         {
@@ -113,8 +113,8 @@ impl Looks {
             }
         }
         if let Some(tree) = tree {
-            sample.cpu_nanoseconds = sample.cpu_nanoseconds.or(Some(cpu_nanoseconds(tree)));
-            sample.processes = sample.processes.or(Some(threads(tree)));
+            sample.cpu_nanoseconds = sample.cpu_nanoseconds.or_else(|| Some(cpu_nanoseconds(tree)));
+            sample.processes = sample.processes.or_else(|| Some(threads(tree)));
         }
         if looks_at.memory
             && let Some(limit) = limits.memory_bytes
@@ -131,14 +131,8 @@ impl Looks {
             let pid = enclosed.process.pid;
             let near = proc.data_bytes(pid).is_some_and(|data| data + NEAR_BYTES > soft);
             sample.stuck = Some(near && proc.waits_for_itself(pid));
-            self.next_stall = after(now, STALL_LOOK);
+            self.next_stall = now.after(STALL_LOOK);
         }
         sample
     }
-}
-
-/// So long after.
-pub(super) fn after(now: Monotonic, time: Duration) -> Monotonic {
-    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    Monotonic::from_nanoseconds(now.nanoseconds().saturating_add(time))
 }

@@ -38,7 +38,7 @@ fn options(scratch: &Path, ceiling: Option<u64>) -> LimitOptions {
 
 /// Without control groups.
 fn encloser(scratch: &Path, ceiling: Option<u64>) -> Encloser {
-    Encloser::new(&options(scratch, ceiling), None)
+    Encloser::new(&options(scratch, ceiling), true, None)
 }
 
 /// A shell that is enclosed, and the page on which its tasks are noted.
@@ -52,7 +52,7 @@ struct Worker {
 impl Worker {
     /// It does what it is told on its standard input.
     fn start(encloser: &Encloser, limits: Limits) -> Self {
-        Self::start_in(|worker, pid, page| encloser.enclose(worker, pid, limits, page, None, true))
+        Self::start_in(|worker, pid, page| encloser.enclose(worker, pid, limits, page, None))
     }
 
     fn start_in(
@@ -193,8 +193,7 @@ fn workers_together_over_their_ceiling_are_short_of_memory_until_one_ends() {
         while shortage.borrow_and_update().is_some() != short && started.elapsed() < FOREVER {
             std::thread::yield_now();
         }
-        let told = *shortage.borrow_and_update();
-        told
+        *shortage.borrow_and_update()
     };
     let told = wait(true).unwrap();
     assert_eq!(told.limit, 256 << 20);
@@ -319,8 +318,7 @@ fn a_dead_worker_is_enclosed_and_nobody_is_killed_for_it() {
     let encloser = encloser(scratch.path(), None);
     let (progress, _page) = ProgressPage::new().unwrap();
     let dead = Pid(u32::MAX >> 1);
-    let enclose =
-        |limits| encloser.enclose(WorkerId(1), dead, limits, Arc::new(progress), None, true);
+    let enclose = |limits| encloser.enclose(WorkerId(1), dead, limits, Arc::new(progress), None);
     let (enclosure, _passed) = enclose(Limits::default()).unwrap();
     enclosure.busy(Some(Duration::from_nanos(1)));
     assert_eq!((enclosure.kill_children(), enclosure.dissolve()), (0, 0));

@@ -12,7 +12,7 @@ use crate::processes::Proc;
 /// without asking for private memory: page tables, pages that a fork shared,
 /// the report of the failure.
 const LEAST_HEAD_ROOM_BYTES: u64 = 64 << 20;
-/// What OpenBLAS keeps for each thread, and some.
+/// What `OpenBLAS` keeps for each thread, and some.
 const HEAD_ROOM_FOR_EACH_THREAD_BYTES: u64 = 40 << 20;
 
 /// Puts into force what a process, and all that it starts, is held to by

@@ -164,7 +164,7 @@ mod tests {
         fs::write(path.join("clutch-3"), "x").unwrap();
         symlink("/", path.join("a/root")).unwrap();
         for closed in ["e/f/g", "e/f", "e"] {
-            fs::set_permissions(path.join(closed), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(path.join(closed), fs::Permissions::from_mode(0o0)).unwrap();
         }
         remove_tree(CWD, &path).unwrap();
         assert!(!path.exists());

@@ -153,7 +153,7 @@ impl Watch {
         over(Resource::Scratch, self.limits.scratch_bytes?, sample.scratch_bytes?)
     }
 
-    /// OpenBLAS, when it gets no memory, ends the process from a thread while
+    /// `OpenBLAS`, when it gets no memory, ends the process from a thread while
     /// others hold the locks that the end needs: all wait, for ever.
     fn stall(&mut self, sample: &Sample) -> Option<Passed> {
         let (limit, cpu) = (self.limits.memory_bytes?, sample.cpu_nanoseconds?);
