@@ -41,6 +41,13 @@ pub struct WorkerId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub u32);
 
+impl Pid {
+    /// The number as the kernel's calls take it; `None`: no process has it.
+    pub(crate) fn raw(self) -> Option<rustix::process::Pid> {
+        i32::try_from(self.0).ok().and_then(rustix::process::Pid::from_raw)
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "session-{}", self.0)

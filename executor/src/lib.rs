@@ -25,6 +25,7 @@ mod dispatch;
 mod error_chain;
 mod machine;
 mod pool;
+mod processes;
 mod random_name;
 mod service;
 mod session;

@@ -42,9 +42,8 @@ impl Seats {
     /// # Errors
     /// When the kernel refuses, or the process is dead.
     pub(super) fn pin(&self, pid: Pid, cpus: f64) -> io::Result<Option<Taken>> {
-        let number = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
         // Without a number this would be our own.
-        let number = number.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let number = pid.raw().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let Some(taken) = self.take(cpus) else { return Ok(None) };
         let mut set = CpuSet::new();
         taken.cpus.iter().for_each(|cpu| set.set(*cpu));
@@ -54,7 +53,7 @@ impl Seats {
 
     fn take(&self, cpus: f64) -> Option<Taken> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = (1..users.len()).find(|count| whole(*count) >= cpus)?;
+        let count = fewer(cpus, users.len())?;
         users.sort_by_key(|seat| (seat.users, seat.cpu));
         let taken = users.iter_mut().take(count).map(|seat| {
             seat.users += 1;
@@ -64,9 +63,11 @@ impl Seats {
     }
 }
 
-/// CPUs are counted in small numbers.
-fn whole(count: usize) -> f64 {
-    u32::try_from(count).map_or(f64::INFINITY, f64::from)
+/// So many CPUs, rounded up; `None`: that is all of them.
+pub(super) fn fewer(cpus: f64, all: usize) -> Option<usize> {
+    // CPUs are counted in small numbers.
+    let whole = |count| u32::try_from(count).map_or(f64::INFINITY, f64::from);
+    (1..all).find(|count| whole(*count) >= cpus)
 }
 
 impl Drop for Taken {

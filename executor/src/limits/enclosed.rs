@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 
 use super::Limits;
 use super::cgroup::{Group, GroupUsage};
-use super::proc_files::Process;
 use super::scratch::Scratch;
 use super::watch::Passed;
 use crate::pool::ProgressPage;
+use crate::processes::Process;
 
 /// An enclosed worker. The numbers are written by the worker's task and read by
 /// the looking thread, or the other way round, and need no order among them.
@@ -50,7 +50,7 @@ pub(super) struct Parts {
     pub(super) scratch: Option<Arc<Scratch>>,
 }
 
-/// What there is to look at.
+/// Which counts there are to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LooksAt {
     /// Its group's counts.
@@ -125,11 +125,11 @@ impl Enclosed {
 
     /// Whether there is anything to look at.
     pub(super) fn is_limited(&self) -> bool {
-        let looks_at = self.looks_at();
-        looks_at.group || looks_at.tree || self.limits.scratch_bytes.is_some()
+        let LooksAt { group, tree, .. } = self.looks_at();
+        group || tree || self.limits.scratch_bytes.is_some()
     }
 
-    /// What there is to look at while it is busy.
+    /// Which counts there are to read while it is busy.
     pub(super) fn looks_at(&self) -> LooksAt {
         let cpu = self.task_cpu.load(Ordering::Relaxed) > 0 || self.soft_bytes().is_some();
         let processes = self.limits.processes.is_some();

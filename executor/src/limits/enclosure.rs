@@ -4,15 +4,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::affinity::Taken;
+use super::affinity::{Taken, fewer};
 use super::cgroup::Group;
 use super::enclosed::{Enclosed, Parts};
-use super::proc_files::Proc;
-use super::sweep::kill_below;
 use super::watch_loop::Watcher;
 use super::{Limits, rlimits};
 use crate::identifiers::Pid;
 use crate::machine;
+use crate::processes::{Proc, kill_below};
 
 /// Holds one worker, and all that it starts, to its limits; knows what they
 /// use, and kills them. Nothing of it is left a second after this is dropped.
@@ -126,10 +125,8 @@ impl Enclosure {
     /// below it any more: its children are the agent's.
     pub(crate) fn kill_children(&self) -> usize {
         let (process, proc) = (self.enclosed.process, self.watcher.proc());
-        let killed = self.enclosed.group().and_then(|group| {
-            let killed = kill_in(&group, |pid| pid != process.pid && is_unwanted(proc, pid));
-            killed.inspect_err(|error| tracing::debug!(%error, "the group is not of use")).ok()
-        });
+        let group = self.enclosed.group();
+        let killed = group.and_then(|group| kill_in(&group, proc, Some(process.pid)));
         killed.unwrap_or_else(|| kill_below(proc, process))
     }
 
@@ -141,11 +138,8 @@ impl Enclosure {
         self.watcher.remove(&self.enclosed);
         drop(self.cpus.lock().unwrap_or_else(PoisonError::into_inner).take());
         let parts = self.enclosed.take_parts();
-        let proc = self.watcher.proc().clone();
-        let killed = parts.group.as_ref().and_then(|group| {
-            let killed = kill_in(group, |pid| is_unwanted(&proc, pid));
-            killed.inspect_err(|error| tracing::debug!(%error, "the group is not of use")).ok()
-        });
+        let group = parts.group.as_ref();
+        let killed = group.and_then(|group| kill_in(group, self.watcher.proc(), None));
         if parts.scratch.is_some() || parts.group.as_ref().is_some_and(|group| has_any(group)) {
             let finish = move || finish(parts);
             // Without a thread it is done here, by the drop of what it had.
@@ -166,32 +160,28 @@ impl Drop for Enclosure {
 
 /// Threads that a task may well have, for room that they need.
 fn threads(limits: &Limits) -> u64 {
-    let cores = u64::try_from(machine::cores()).unwrap_or(u64::MAX);
-    (1..cores).find(|count| limits.cpus.is_some_and(|cpus| cpus <= whole(*count))).unwrap_or(cores)
+    let cores = machine::cores();
+    let held = limits.cpus.and_then(|cpus| fewer(cpus, cores));
+    u64::try_from(held.unwrap_or(cores)).unwrap_or(u64::MAX)
 }
 
-/// CPUs are counted in small numbers.
-fn whole(count: u64) -> f64 {
-    u32::try_from(count).map_or(f64::INFINITY, f64::from)
-}
-
-fn is_unwanted(proc: &Proc, pid: Pid) -> bool {
-    !proc.is_resource_tracker(pid)
-}
-
-/// Kills those of a group that are chosen, and returns when they are dead, or
-/// take too long for that.
-fn kill_in(group: &Group, chosen: impl Fn(Pid) -> bool) -> io::Result<usize> {
-    let lives = || group.processes().is_ok_and(|left| left.into_iter().any(&chosen));
+/// Kills everything in a group but one process and the resource trackers, and
+/// returns when it is dead, or takes too long for that; gives how many there
+/// were. `None`: the group is of no use for that.
+fn kill_in(group: &Group, proc: &Proc, spared: Option<Pid>) -> Option<usize> {
+    let unwanted = |pid| Some(pid) != spared && !proc.is_resource_tracker(pid);
+    let lives = || group.processes().is_ok_and(|left| left.into_iter().any(unwanted));
     if !lives() {
-        return Ok(0);
+        return Some(0);
     }
-    let killed = group.kill_those(&chosen)?;
+    let killed = group.kill_those(unwanted);
+    let killed =
+        killed.inspect_err(|error| tracing::debug!(%error, "a group cannot be killed")).ok()?;
     let waits = Instant::now();
     while lives() && waits.elapsed() < END {
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(killed)
+    Some(killed)
 }
 
 fn has_any(group: &Group) -> bool {

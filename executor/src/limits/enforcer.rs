@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::cgroup::{Group, Groups, probe};
 use super::enforcement::Together;
 use super::instance::Instance;
-use super::prepare::{Encloser, Kernel};
+use super::prepare::Encloser;
 use super::pressure::Usage;
 use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Passed, Shortage};
 use crate::identifiers::{Pid, WorkerId};
@@ -54,7 +54,8 @@ impl Enforcer {
         // Who counts all workers at the start does so later.
         let counted = groups.memory_together().is_some().then(|| Arc::clone(&groups));
         let usage = counted.map(|groups| -> Usage { Box::new(move || groups.memory_together()) });
-        let encloser = Arc::new(Encloser::new(options, usage));
+        let pins = enforcement.cpus == Mechanism::Affinity;
+        let encloser = Arc::new(Encloser::new(options, pins, usage));
         Self { enforcement: Arc::new(enforcement), groups, encloser, notes: notes.into() }
     }
 
@@ -93,8 +94,7 @@ impl Enforcer {
         if let Some(group) = &group {
             group.add(pid)?;
         }
-        let pin = self.enforcement.cpus == Mechanism::Affinity;
-        self.encloser.enclose(worker, pid, limits, progress, Kernel { group, pin })
+        self.encloser.enclose(worker, pid, limits, progress, group)
     }
 
     /// Kills what is left of all workers, zygotes included, and removes all

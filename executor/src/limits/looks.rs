@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::enclosed::Enclosed;
 use super::memory::{Memory, processes};
-use super::proc_files::{Proc, Process};
-use super::process_tree::{Tree, cpu_nanoseconds, threads};
 use super::scratch_size::ScratchSize;
 use super::watch::{Passed, Resource, Sample, Watch};
 use crate::clock::Monotonic;
+use crate::processes::{Proc, Process, Tree, cpu_nanoseconds, threads};
 
 /// Time between looks.
 pub(super) const LOOK: Duration = Duration::from_millis(50);
@@ -89,7 +88,7 @@ impl Looks {
         let close = close.is_some_and(|(bytes, limit)| {
             bytes / 7 > limit / 10 || limit.saturating_sub(bytes) < FILLED_SOON_BYTES
         });
-        self.next = after(now, if close { CLOSE_LOOK } else { LOOK });
+        self.next = now.after(if close { CLOSE_LOOK } else { LOOK });
         self.enclosed.saw_memory(sample.memory_bytes);
         if let Some(passed) = self.watch.take(&sample).filter(|passed| self.still(*passed, &sample))
         {
@@ -139,14 +138,8 @@ impl Looks {
             let pid = enclosed.process.pid;
             let near = proc.data_bytes(pid).is_some_and(|data| data + NEAR_BYTES > soft);
             sample.stuck = Some(near && proc.waits_for_itself(pid));
-            self.next_stall = after(now, STALL_LOOK);
+            self.next_stall = now.after(STALL_LOOK);
         }
         sample
     }
-}
-
-/// So long after.
-pub(super) fn after(now: Monotonic, time: Duration) -> Monotonic {
-    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    Monotonic::from_nanoseconds(now.nanoseconds().saturating_add(time))
 }

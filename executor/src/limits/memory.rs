@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::proc_files::{Proc, Process, Stat};
 use crate::clock::Monotonic;
+use crate::processes::{Proc, Process, Stat};
 
 /// What is known of the memory of one tree.
 #[derive(Debug, Default)]

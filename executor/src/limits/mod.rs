@@ -18,14 +18,11 @@ mod looks;
 mod memory;
 mod prepare;
 mod pressure;
-mod proc_files;
-mod process_tree;
 mod pulse;
 mod rlimits;
 mod scratch;
 mod scratch_removal;
 mod scratch_size;
-mod sweep;
 mod watch;
 mod watch_loop;
 

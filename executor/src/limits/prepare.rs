@@ -10,13 +10,13 @@ use super::affinity::Seats;
 use super::cgroup::Group;
 use super::enclosed::{Enclosed, Parts};
 use super::pressure::{Shortage, Usage};
-use super::proc_files::Process;
 use super::scratch::{Scratch, ScratchRoot, remove_stale};
 use super::watch::Passed;
 use super::watch_loop::Watcher;
 use super::{Enclosure, LimitOptions, Limits, rlimits};
 use crate::identifiers::{Pid, WorkerId};
 use crate::pool::ProgressPage;
+use crate::processes::Process;
 
 /// One limit that was passed, and one more that nobody reads before the end.
 const PASSED: usize = 2;
@@ -25,24 +25,16 @@ const PASSED: usize = 2;
 #[derive(Debug)]
 pub(super) struct Encloser {
     watcher: Arc<Watcher>,
-    seats: Seats,
+    /// `None`: workers are held to their CPUs by groups.
+    seats: Option<Seats>,
     below: PathBuf,
     scratch: Mutex<Option<Arc<ScratchRoot>>>,
 }
 
-/// What the kernel does about one worker.
-#[derive(Debug)]
-pub(super) struct Kernel {
-    /// Its groups, which it is in already; `None`: there are none.
-    pub(super) group: Option<Group>,
-    /// Its CPUs are whole ones that it is kept to.
-    pub(super) pin: bool,
-}
-
 impl Encloser {
-    /// With nobody in it. `usage`: the kernel's count of what all workers use
-    /// together, where there is one.
-    pub(super) fn new(options: &LimitOptions, usage: Option<Usage>) -> Self {
+    /// With nobody in it. `pins`: workers keep to whole CPUs. `usage`: the
+    /// kernel's count of what all workers use together, where there is one.
+    pub(super) fn new(options: &LimitOptions, pins: bool, usage: Option<Usage>) -> Self {
         let below = options.scratch_directory.clone();
         let sweep = move || remove_stale(&below);
         let thread = std::thread::Builder::new().name("clutch-sweep".to_owned());
@@ -51,7 +43,7 @@ impl Encloser {
         }
         Self {
             watcher: Arc::new(Watcher::new(options, usage)),
-            seats: Seats::of_this_process(),
+            seats: pins.then(Seats::of_this_process),
             below: options.scratch_directory.clone(),
             scratch: Mutex::default(),
         }
@@ -62,7 +54,8 @@ impl Encloser {
         self.watcher.shortage()
     }
 
-    /// Encloses a worker that has not run anything of its session.
+    /// Encloses a worker that has not run anything of its session. It is in its
+    /// group already, if it has one.
     ///
     /// # Errors
     /// When a limit cannot be put in force, or the worker is dead.
@@ -72,13 +65,13 @@ impl Encloser {
         pid: Pid,
         limits: Limits,
         progress: Arc<ProgressPage>,
-        kernel: Kernel,
+        group: Option<Group>,
     ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
         rlimits::hold(pid, &limits)?;
-        let pinned = limits.cpus.filter(|_| kernel.pin).map(|cpus| self.seats.pin(pid, cpus));
-        let cpus = pinned.transpose()?.flatten();
+        let cpus = limits.cpus.zip(self.seats.as_ref());
+        let cpus = cpus.map(|(cpus, seats)| seats.pin(pid, cpus)).transpose()?.flatten();
         let scratch = limits.scratch_bytes.map(|_| self.scratch(worker)).transpose()?;
-        let parts = Parts { group: kernel.group.map(Arc::new), scratch: scratch.map(Arc::new) };
+        let parts = Parts { group: group.map(Arc::new), scratch: scratch.map(Arc::new) };
         // One that is dead already has no start, and nothing below it.
         let stat = self.watcher.proc().stat(pid);
         let process = stat.map_or(Process { pid, started_at: 0 }, |stat| stat.process);
@@ -100,12 +93,10 @@ impl Encloser {
     /// of them.
     fn scratch(&self, worker: WorkerId) -> io::Result<Scratch> {
         let mut root = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        if root.is_none() {
-            *root = Some(Arc::new(ScratchRoot::create(&self.below)?));
-        }
-        match root.as_ref() {
-            Some(root) => root.directory(worker),
-            None => Err(io::Error::from(io::ErrorKind::NotFound)),
-        }
+        let made = match root.take() {
+            Some(made) => made,
+            None => Arc::new(ScratchRoot::create(&self.below)?),
+        };
+        root.insert(made).directory(worker)
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::proc_files::Proc;
 use crate::machine;
+use crate::processes::Proc;
 
 /// Memory is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl fmt::Debug for Room {
 impl Default for Machine {
     fn default() -> Self {
         let proc = Proc::default();
-        let whole = proc.global("meminfo", "MemTotal:").unwrap_or(u64::MAX).saturating_mul(1024);
+        let whole = proc.machine_memory("MemTotal:").unwrap_or(u64::MAX);
         let limit = machine::memory_bytes().filter(|limit| *limit < whole);
         let container =
             limit.and_then(|limit| Container::below(Path::new("/sys/fs/cgroup"), limit));
@@ -118,8 +118,8 @@ impl Default for Machine {
 impl Machine {
     /// `None`: it cannot be told.
     pub(super) fn read(&self) -> Option<Reading> {
-        let bytes = self.proc.global("meminfo", "MemTotal:")?.saturating_mul(1024);
-        let available = self.proc.global("meminfo", "MemAvailable:")?.saturating_mul(1024);
+        let bytes = self.proc.machine_memory("MemTotal:")?;
+        let available = self.proc.machine_memory("MemAvailable:")?;
         let container = self.container.as_ref().and_then(|container| {
             Some((container.limit.min(bytes), container.available()?.min(available)))
         });

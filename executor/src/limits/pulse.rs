@@ -15,10 +15,13 @@ pub(super) struct Pulse {
     thread: OnceLock<Thread>,
 }
 
-// How the thread sleeps.
-/// Or for a moment.
+// How the thread sleeps, in the order of who need wake it.
+
+/// Not at all, or for a moment: nobody.
 const AWAKE: u8 = 0;
+/// Whoever is in a hurry.
 const FOR_A_TIME: u8 = 1;
+/// Everybody.
 const FOR_GOOD: u8 = 2;
 
 impl Pulse {

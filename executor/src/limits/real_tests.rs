@@ -9,18 +9,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::prepare::{Encloser, Kernel};
-use super::proc_files::Proc;
+use super::prepare::Encloser;
 use super::{Bounded, Enclosure, Enforcer, LimitOptions, Limits, Passed, Resource};
 use crate::clock::Monotonic;
 use crate::identifiers::{Pid, WorkerId};
 use crate::pool::ProgressPage;
+use crate::processes::Proc;
 
 /// More than anything here takes on a machine that is busy.
 const FOREVER: Duration = Duration::from_secs(60);
-
-/// The kernel gives whole CPUs and nothing else.
-const ALONE: Kernel = Kernel { group: None, pin: true };
 
 fn options(scratch: &Path, ceiling: Option<u64>) -> LimitOptions {
     let none = Bounded { default: None, most: None };
@@ -41,7 +38,7 @@ fn options(scratch: &Path, ceiling: Option<u64>) -> LimitOptions {
 
 /// Without control groups.
 fn encloser(scratch: &Path, ceiling: Option<u64>) -> Encloser {
-    Encloser::new(&options(scratch, ceiling), None)
+    Encloser::new(&options(scratch, ceiling), true, None)
 }
 
 /// A shell that is enclosed, and the page on which its tasks are noted.
@@ -55,7 +52,7 @@ struct Worker {
 impl Worker {
     /// It does what it is told on its standard input.
     fn start(encloser: &Encloser, limits: Limits) -> Self {
-        Self::start_in(|worker, pid, page| encloser.enclose(worker, pid, limits, page, ALONE))
+        Self::start_in(|worker, pid, page| encloser.enclose(worker, pid, limits, page, None))
     }
 
     fn start_in(
@@ -270,7 +267,8 @@ fn whatever_holds_limits_here_tells_who_forks_for_ever_and_ends_it() {
     assert_eq!((passed.resource, passed.breach.limit), (Resource::Processes, 8));
     assert!(worker.enclosure.kill_children() >= 3);
     let proc = Proc::default();
-    let left = proc.children(Pid(worker.child.id()));
+    let root = proc.stat(Pid(worker.child.id())).unwrap().process;
+    let left = &proc.trees(&[root])[0][1..];
     assert!(left.iter().all(|stat| stat.zombie), "{left:?}");
     drop(worker);
     enforcer.close();
@@ -298,8 +296,8 @@ fn whatever_holds_limits_here_lets_resource_trackers_end() {
     }
     let (proc, pid) = (Proc::default(), Pid(worker.child.id()));
     assert_eq!(worker.enclosure.kill_children(), 1);
-    let children = proc.children(pid);
-    let tracker = children.iter().find(|stat| proc.is_resource_tracker(stat.process.pid)).unwrap();
+    let tree = proc.trees(&[proc.stat(pid).unwrap().process]).remove(0);
+    let tracker = tree.iter().find(|stat| proc.is_resource_tracker(stat.process.pid)).unwrap();
     worker.child.kill().unwrap();
     worker.child.wait().unwrap();
     // One that is about to end has lost the line by which it is known.
@@ -320,7 +318,7 @@ fn a_dead_worker_is_enclosed_and_nobody_is_killed_for_it() {
     let encloser = encloser(scratch.path(), None);
     let (progress, _page) = ProgressPage::new().unwrap();
     let dead = Pid(u32::MAX >> 1);
-    let enclose = |limits| encloser.enclose(WorkerId(1), dead, limits, Arc::new(progress), ALONE);
+    let enclose = |limits| encloser.enclose(WorkerId(1), dead, limits, Arc::new(progress), None);
     let (enclosure, _passed) = enclose(Limits::default()).unwrap();
     enclosure.busy(Some(Duration::from_nanos(1)));
     assert_eq!((enclosure.kill_children(), enclosure.dissolve()), (0, 0));

@@ -5,8 +5,8 @@ use std::io;
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use super::Limits;
-use super::proc_files::Proc;
 use crate::identifiers::Pid;
+use crate::processes::Proc;
 
 /// Between soft and hard limit on memory there must be room for what allocates
 /// without asking for private memory: page tables, pages that a fork shared,
@@ -58,9 +58,8 @@ fn budget(memory_bytes: u64, threads: u64) -> u64 {
 }
 
 fn set(pid: Pid, resource: Resource, change: impl Fn(Rlimit) -> Rlimit) -> io::Result<()> {
-    let number = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     // Without a number this would be our own.
-    let number = Some(number.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?);
+    let number = Some(pid.raw().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?);
     // Nothing changes limits on the way from the agent to a worker that was not
     // set up yet, and hard limits are never raised here.
     let before = rustix::process::getrlimit(resource);

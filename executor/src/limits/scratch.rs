@@ -98,24 +98,23 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let name = Path::new(&self.name);
-        match remove_tree(self.root.directory.as_fd(), name) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => {
-                tracing::warn!(%error, path = %self.path().display(), "a scratch directory stays");
-            }
-        }
+        note_removal(remove_tree(self.root.directory.as_fd(), name), &self.path());
     }
 }
 
 impl ScratchRoot {
     /// Removes all of it now, whoever still has a part.
     pub(super) fn remove(&self) {
-        match remove_tree(CWD, &self.path) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => {
-                tracing::warn!(%error, path = %self.path.display(), "a scratch directory stays");
-            }
-        }
+        note_removal(remove_tree(CWD, &self.path), &self.path);
+    }
+}
+
+/// Says what stays. Nothing is as good as removed.
+fn note_removal(removed: rustix::io::Result<()>, path: &Path) {
+    if let Err(error) = removed
+        && error != Errno::NOENT
+    {
+        tracing::warn!(%error, path = %path.display(), "a scratch directory stays");
     }
 }
 

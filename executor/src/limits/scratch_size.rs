@@ -75,9 +75,7 @@ impl ScratchSize {
         self.over = bytes > limit;
         let pause = LEAST_PAUSE.max(measurement.cost * 20);
         let pause = if again { Duration::ZERO } else { pause };
-        let pause = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-        let until = now.nanoseconds().saturating_add(pause);
-        self.state = State::Rests(Monotonic::from_nanoseconds(until));
+        self.state = State::Rests(now.after(pause));
         Some(if again { bytes.min(limit) } else { bytes })
     }
 }

@@ -8,13 +8,12 @@ use tokio::sync::watch;
 
 use super::LimitOptions;
 use super::enclosed::Enclosed;
-use super::looks::{LOOK, Looks, after};
+use super::looks::{LOOK, Looks};
 use super::memory::{Memory, processes};
 use super::pressure::{Machine, Pressure, Reading, Room, Shortage, Usage};
-use super::proc_files::{Proc, Process};
-use super::process_tree::Tree;
 use super::pulse::Pulse;
 use crate::clock::Monotonic;
+use crate::processes::{Proc, Process, Tree};
 
 /// Time between looks at the memory of all.
 const ROOM_LOOK: Duration = Duration::from_millis(100);
@@ -170,7 +169,7 @@ impl<'a> Round<'a> {
         if now >= self.next_room {
             self.look_at_room();
             let cost = Monotonic::now().since(now);
-            self.next_room = after(now, (cost * PART).max(ROOM_LOOK));
+            self.next_room = now.after((cost * PART).max(ROOM_LOOK));
         }
         next.map_or(self.next_room, |next| next.min(self.next_room))
     }
@@ -197,7 +196,7 @@ impl<'a> Round<'a> {
             // Once for all: it may read about every process of the machine.
             trees = self.shared.proc.trees(&listed);
             let cost = Monotonic::now().since(now);
-            self.next_list = after(now, (cost * PART).max(LOOK));
+            self.next_list = now.after((cost * PART).max(LOOK));
         }
         let (mut roots, mut trees) = (roots.into_iter(), trees.into_iter());
         for looks in &mut due {

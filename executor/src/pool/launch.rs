@@ -16,10 +16,10 @@ use tokio::sync::oneshot;
 
 use super::death::KILLED;
 use super::exit::ended;
-use super::orphans::is_ending;
 use super::reaper::Ended;
 use super::{PythonEnvironment, ZygoteOptions};
 use crate::identifiers::{Pid, WorkerId};
+use crate::processes::Proc;
 
 /// Options of the allocator in Arrow, which pandas and with it scikit-learn
 /// import where it is installed. Left alone it starts a thread when it is
@@ -105,11 +105,10 @@ pub(super) fn launch(
     // Before it has anything in memory, and so before it can fork. When this
     // fails it finds its line closed; of one that is dead, its line tells.
     match options.enforcer.place_zygote(pid) {
-        Err(error) if !is_ending(pid) => return Err(error),
+        Err(error) if !Proc::default().is_ending(pid) => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
-    let pidfd = raw_pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let pidfd = pid.raw().and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     Ok(Launched { line: ours, pid, pidfd, within: options.start, ended: None })
 }
 

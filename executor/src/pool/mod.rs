@@ -9,7 +9,6 @@ mod keeper;
 mod launch;
 mod learning;
 mod oom;
-mod orphans;
 mod progress;
 mod reaper;
 mod recycle;

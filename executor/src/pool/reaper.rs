@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::orphans;
 use crate::identifiers::Pid;
+use crate::processes::{self, Proc, Process, strangers};
 
 /// How long orphans are waited for, and how long resource trackers may take to
 /// clear up. A process that the kernel cannot end is nobody's to wait for.
@@ -55,6 +56,7 @@ pub(crate) struct Reaper {
     /// from the others.
     births: Arc<RwLock<()>>,
     sweeps: Arc<Sweeps>,
+    proc: Proc,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +68,7 @@ struct Children {
     /// Children from before: somebody made them, and became this agent.
     inherited: HashSet<Pid>,
     /// Resource trackers of dead workers, and when they were seen first.
-    trackers: HashMap<Pid, Instant>,
+    trackers: HashMap<Process, Instant>,
     /// Who ended and was not known: an orphan, or a worker that died before its
     /// zygote's answer was read. Bounded; the oldest fall out.
     unknown: VecDeque<(Pid, Ended)>,
@@ -116,10 +118,11 @@ impl Reaper {
         let mut child_ended = signal(SignalKind::child())?;
         let reaper = Self::default();
         let me = Pid(std::process::id());
-        let inherited = orphans::processes()?.into_iter().filter(|process| process.parent == me);
+        let all = reaper.proc.everybody()?;
+        let inherited = all.into_iter().filter(|stat| stat.parent == me);
         {
             let mut children = reaper.children();
-            children.inherited = inherited.map(|process| process.pid).collect();
+            children.inherited = inherited.map(|stat| stat.process.pid).collect();
             children.adopter = Some(me);
         }
         let collector = reaper.clone();
@@ -189,7 +192,7 @@ impl Reaper {
     fn kill_orphans(&self, now: Instant) -> (usize, bool) {
         // Nobody is born meanwhile, so a child that is not known is an orphan.
         let _quiet = self.births.write().unwrap_or_else(PoisonError::into_inner);
-        let all = orphans::processes().unwrap_or_else(|error| {
+        let all = self.proc.everybody().unwrap_or_else(|error| {
             tracing::warn!(%error, "orphans cannot be found");
             Vec::new()
         });
@@ -197,19 +200,19 @@ impl Reaper {
         let mut children = self.children();
         children.unknown.clear();
         let Some(adopter) = children.adopter else { return (0, false) };
-        let mut orphans = orphans::strangers(&all, adopter, |pid| children.is_known(pid));
+        let mut orphans = strangers(all, adopter, |pid| children.is_known(pid));
         let trackers: HashMap<_, _> = orphans
-            .extract_if(.., |orphan| orphans::is_resource_tracker(orphan))
-            .map(|tracker| (tracker, *children.trackers.get(&tracker.pid).unwrap_or(&now)))
+            .extract_if(.., |orphan| self.proc.is_resource_tracker(orphan.pid))
+            .map(|tracker| (tracker, *children.trackers.get(&tracker).unwrap_or(&now)))
             .collect();
         let patient = |since: Instant| now.duration_since(since) < PATIENCE;
         let tired = trackers.iter().filter(|(_, since)| !patient(**since));
         orphans.extend(tired.map(|(tracker, _)| *tracker));
         let spared = trackers.values().any(|since| patient(*since));
-        children.trackers = trackers.into_iter().map(|(entry, since)| (entry.pid, since)).collect();
+        children.trackers = trackers;
         for orphan in &orphans {
-            tracing::debug!(pid = %orphan.pid, "an orphan is killed");
-            orphans::kill(orphan);
+            let killed = processes::signal(&self.proc, *orphan, Signal::KILL);
+            tracing::debug!(pid = %orphan.pid, killed, "an orphan is killed");
         }
         (orphans.len(), spared)
     }

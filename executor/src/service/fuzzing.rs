@@ -66,7 +66,7 @@ pub fn data_line(data: &[u8]) {
         };
         let heard = async {
             while let Ok(Some(_)) = read_request(&mut here).await {}
-            drop(here)
+            drop(here);
         };
         tokio::join!(said, heard);
     });

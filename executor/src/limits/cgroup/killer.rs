@@ -126,8 +126,7 @@ pub(super) fn chase(group: &Path, chosen: impl Fn(Pid) -> bool) -> io::Result<us
         let before = killed.len();
         for pid in found.into_iter().filter(|pid| chosen(*pid)) {
             // 0 is somebody whom this process cannot see.
-            let raw = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
-            if let Some(raw) = raw
+            if let Some(raw) = pid.raw()
                 && killed.insert(pid)
             {
                 // It may have died by itself.

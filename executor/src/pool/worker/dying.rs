@@ -10,8 +10,8 @@ use super::message::{BatchOutcome, Remains, Usage, WorkerStart};
 use super::outcome::Running;
 use crate::clock::Monotonic;
 use crate::pool::death::{Death, Intent, KILLED, MemoryEvidence, explain};
-use crate::pool::orphans::is_ending;
 use crate::pool::reaper::Ended;
+use crate::processes::Proc;
 
 /// How long a worker whose line broke may take to end, unless that has begun.
 const BROKEN: Duration = Duration::from_millis(200);
@@ -36,7 +36,7 @@ impl Life {
             ended
         } else {
             // On a busy machine a death takes its time, and is no intent of ours.
-            if !is_ending(self.process.pid) {
+            if !Proc::default().is_ending(self.process.pid) {
                 tracing::debug!(pid = %self.process.pid, %error, "worker lost its line");
                 self.kill(Intent::LinkLost);
             }

@@ -25,10 +25,10 @@ use crate::failure::{Failure, Kind};
 use crate::pool::death::{
     KILLED, MemoryEvidence, SETTING_UP, explain_lost, explain_start, explain_start_limit,
 };
-use crate::pool::orphans::is_ending;
 use crate::pool::progress::ProgressPage;
 use crate::pool::reaper::Ended;
 use crate::pool::zygote::Forked;
+use crate::processes::Proc;
 
 /// Orders that may wait: two batches, a withdrawal, a stop and a retirement.
 const MAX_ORDERS: usize = 8;
@@ -95,8 +95,7 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
     let descriptors: [OwnedFd; 4] =
         [theirs.into(), stdout_writer.into(), stderr_writer.into(), progress_file];
     let Forked { pid, ended } = start.zygote.fork(start.id, descriptors).await?;
-    let raw_pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
-    let pidfd = match raw_pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+    let pidfd = match pid.raw().map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
         Some(Ok(pidfd)) => Some(pidfd),
         // It is dead already, and its end says so.
         Some(Err(Errno::SRCH)) | None => None,
@@ -109,7 +108,7 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
     let enclosed = match Enclosed::new(start, pid, Arc::clone(&progress)).await {
         Ok(enclosed) => enclosed,
         // One that is dead cannot be held, and its end says more.
-        Err(failure) if is_ending(pid) => {
+        Err(failure) if Proc::default().is_ending(pid) => {
             let ended = timeout(SETTLE, ended).await;
             let ended = ended.ok().and_then(Result::ok).ok_or(failure)?;
             return Err(explain_start(pid, ended.exit, MemoryEvidence::default()));

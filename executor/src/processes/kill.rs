@@ -1,12 +1,14 @@
-//! Ends everything that a worker started.
+//! Signals to exactly one process, and the end of all that one started.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-use super::proc_files::{Proc, Process, Stat};
-use super::process_tree::Tree;
+use super::files::Proc;
+use super::stat::{Process, Stat};
+use super::tree::Tree;
 
 /// How long processes that multiply are chased.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,7 +20,7 @@ const END: Duration = Duration::from_secs(1);
 ///
 /// What forks faster than it is killed would never end, so all are stopped
 /// first: what is stopped does not fork.
-pub(super) fn kill_below(proc: &Proc, root: Process) -> usize {
+pub(crate) fn kill_below(proc: &Proc, root: Process) -> usize {
     let (started, mut killed) = (Instant::now(), 0);
     let listed = proc.trees(&[root]).pop().unwrap_or_default();
     let mut found = unwanted(proc, listed);
@@ -39,11 +41,16 @@ pub(super) fn kill_below(proc: &Proc, root: Process) -> usize {
 
 /// Sends a signal to exactly this process; `false`: it is gone, or not ours.
 pub(crate) fn signal(proc: &Proc, process: Process, signal: Signal) -> bool {
-    let pid = i32::try_from(process.pid.0).ok().and_then(rustix::process::Pid::from_raw);
-    let opened = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    // Opened first and looked at then: what is open cannot be replaced.
-    let same = |proc: &Proc| proc.stat(process.pid).is_some_and(|stat| stat.process == process);
-    opened.is_some_and(|opened| same(proc) && pidfd_send_signal(opened, signal).is_ok())
+    let Some(number) = process.pid.raw() else { return false };
+    let same = || proc.stat(process.pid).is_some_and(|stat| stat.process == process);
+    match pidfd_open(number, PidfdFlags::empty()) {
+        // Opened first and looked at then: what is open cannot be replaced.
+        Ok(opened) => same() && pidfd_send_signal(opened, signal).is_ok(),
+        Err(Errno::SRCH) => false,
+        // All descriptors are in use: the number changes hands only once all
+        // others did.
+        Err(_) => same() && kill_process(number, signal).is_ok(),
+    }
 }
 
 /// What lives below the root of a tree and has no right to.
@@ -148,8 +155,8 @@ mod tests {
         let (child, root) = spoken(Command::new(python).args(["-c", script]));
         let proc = Proc::default();
         assert_eq!(kill_below(&proc, root), 1);
-        let trackers = proc.children(root.pid);
-        let trackers: Vec<_> = trackers.into_iter().filter(|stat| !stat.zombie).collect();
+        let below = proc.whole_tree(root).into_iter().skip(1);
+        let trackers: Vec<_> = below.filter(|stat| !stat.zombie).collect();
         assert_eq!(trackers.len(), 2);
         assert!(trackers.iter().all(|stat| proc.is_resource_tracker(stat.process.pid)));
         end(child);
@@ -168,6 +175,7 @@ mod tests {
         assert!(!signal(&Proc::default(), other, Signal::KILL));
         assert_eq!(kill_below(&Proc::default(), other), 0);
         assert!(Proc::default().stat(root.pid).is_some_and(|stat| !stat.zombie));
+        assert!(signal(&Proc::default(), root, Signal::CONT));
         end(child);
     }
 }

@@ -6,87 +6,84 @@
 
 use std::collections::HashMap;
 
-use super::proc_files::{Proc, Process, Stat};
+use super::files::Proc;
+use super::stat::{Process, Stat};
 use crate::identifiers::Pid;
 
 /// A process and everything below it, itself first. Empty: it has ended.
-pub(super) type Tree = Vec<Stat>;
+pub(crate) type Tree = Vec<Stat>;
+
+/// Processes by their parents.
+pub(super) type Families = HashMap<Pid, Vec<Stat>>;
+
+/// More than a machine has.
+const MAX_PROCESSES: usize = 4 << 20;
 
 impl Proc {
     /// The trees of these processes, in their order. Where the kernel does not
     /// list children, this reads about all processes, once for all trees.
-    pub(super) fn trees(&self, roots: &[Process]) -> Vec<Tree> {
-        let mut everything = None;
-        let tree = |root: &Process| self.tree(*root, &mut everything);
-        roots.iter().map(tree).collect()
+    pub(crate) fn trees(&self, roots: &[Process]) -> Vec<Tree> {
+        let mut everybody = None;
+        let mut children = |parent: Pid| match self.listed_children(parent) {
+            Some(children) => children.into_iter().filter_map(|pid| self.stat(pid)).collect(),
+            None => children_of(everybody.get_or_insert_with(|| self.families()), parent),
+        };
+        roots.iter().map(|root| with_all_below(self.root(*root), &mut children)).collect()
     }
 
     /// A tree by reading about all processes. A list of children may leave some
     /// out while others of them end.
     pub(super) fn whole_tree(&self, root: Process) -> Tree {
-        let Some(stat) = self.stat(root.pid).filter(|stat| stat.process == root) else {
-            return Tree::new();
-        };
-        let mut everything = self.by_parent();
-        let mut tree = vec![stat];
-        let mut at = 0;
-        while let Some(parent) = tree.get(at) {
-            // Removed, so there is no way in a circle.
-            tree.extend(everything.remove(&parent.process.pid).unwrap_or_default());
-            at += 1;
-        }
-        tree
+        let root = self.root(root);
+        let mut everybody = if root.is_empty() { Families::new() } else { self.families() };
+        with_all_below(root, |parent| children_of(&mut everybody, parent))
     }
 
-    fn tree(&self, root: Process, everything: &mut Option<HashMap<Pid, Vec<Stat>>>) -> Tree {
-        let Some(stat) = self.stat(root.pid).filter(|stat| stat.process == root) else {
-            return Tree::new();
-        };
-        let mut tree = vec![stat];
-        // A child is younger than its parent, so there is no way in a circle;
-        // still, what changes while it is read is never trusted to end.
-        let mut at = 0;
-        while let Some(parent) = tree.get(at).filter(|_| at < MAX_PROCESSES) {
-            let pid = parent.process.pid;
-            let children = self.listed_children(pid).map_or_else(
-                || everything.get_or_insert_with(|| self.by_parent()).remove(&pid),
-                |children| Some(children.into_iter().filter_map(|pid| self.stat(pid)).collect()),
-            );
-            tree.extend(children.unwrap_or_default());
-            at += 1;
-        }
-        tree
+    /// A tree that is not followed yet.
+    fn root(&self, root: Process) -> Tree {
+        self.stat(root.pid).filter(|stat| stat.process == root).into_iter().collect()
     }
 
-    /// Children of a process, whoever started them first.
-    #[cfg(test)]
-    pub(super) fn children(&self, parent: Pid) -> Vec<Stat> {
-        match self.listed_children(parent) {
-            Some(children) => children.into_iter().filter_map(|pid| self.stat(pid)).collect(),
-            None => self.by_parent().remove(&parent).unwrap_or_default(),
-        }
-    }
-
-    fn by_parent(&self) -> HashMap<Pid, Vec<Stat>> {
-        let mut children: HashMap<Pid, Vec<Stat>> = HashMap::new();
-        for stat in self.all().into_iter().filter_map(|pid| self.stat(pid)) {
-            children.entry(stat.parent).or_default().push(stat);
-        }
-        children
+    fn families(&self) -> Families {
+        families(self.everybody().unwrap_or_default())
     }
 }
 
-/// More than a machine has.
-const MAX_PROCESSES: usize = 4 << 20;
+pub(super) fn families(all: Vec<Stat>) -> Families {
+    let mut families = Families::new();
+    for stat in all {
+        families.entry(stat.parent).or_default().push(stat);
+    }
+    families
+}
+
+/// Children of a process. They are taken out, so that a table that was read
+/// while it changed has no rings.
+pub(super) fn children_of(families: &mut Families, parent: Pid) -> Vec<Stat> {
+    families.remove(&parent).unwrap_or_default()
+}
+
+/// These and everything below them.
+pub(super) fn with_all_below(mut found: Tree, mut children: impl FnMut(Pid) -> Vec<Stat>) -> Tree {
+    // A child is younger than its parent, so there is no way in a circle;
+    // still, what changes while it is read is never trusted to end.
+    let mut at = 0;
+    while let Some(parent) = found.get(at).filter(|_| at < MAX_PROCESSES) {
+        let below = children(parent.process.pid);
+        found.extend(below);
+        at += 1;
+    }
+    found
+}
 
 /// CPU time of a tree, nanoseconds.
-pub(super) fn cpu_nanoseconds(tree: &[Stat]) -> u64 {
+pub(crate) fn cpu_nanoseconds(tree: &[Stat]) -> u64 {
     tree.iter().map(|stat| stat.cpu_nanoseconds).fold(0, u64::saturating_add)
 }
 
 /// Processes and threads of a tree. What has ended and was not waited for
 /// counts: it takes a number too.
-pub(super) fn threads(tree: &[Stat]) -> u64 {
+pub(crate) fn threads(tree: &[Stat]) -> u64 {
     tree.iter().map(|stat| stat.threads.max(1)).fold(0, u64::saturating_add)
 }
 
@@ -159,8 +156,7 @@ mod tests {
         assert!(tree.len() >= 3, "{tree:?}");
         assert_eq!(tree[0].process, root);
         assert!(proc.whole_tree(root).len() >= 3);
-        assert!(proc.children(Pid(std::process::id())).iter().any(|child| child.process == root));
-        super::super::sweep::kill_below(&proc, root);
+        super::super::kill::kill_below(&proc, root);
         shell.kill().unwrap();
         shell.wait().unwrap();
         assert_eq!(proc.trees(&[root]), [Tree::new()]);
