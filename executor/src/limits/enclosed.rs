@@ -20,10 +20,7 @@ pub(super) struct Enclosed {
     pub(super) process: Process,
     pub(super) limits: Limits,
     pub(super) progress: Arc<ProgressPage>,
-    /// The kernel holds it to its memory.
-    pub(super) kernel_holds_memory: bool,
-    /// But kills one process for that, and lets the others live.
-    kernel_kills_one: bool,
+    memory_held_by: MemoryHolder,
     /// The kernel counts its CPU time.
     pub(super) kernel_counts_cpu: bool,
     /// The kernel holds it to its processes.
@@ -41,6 +38,17 @@ pub(super) struct Enclosed {
     /// Processes killed for want of memory, up to the last one that was not
     /// killed at its own limit, or was told of.
     explained_kills: AtomicU64,
+}
+
+/// Who holds a worker to its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemoryHolder {
+    /// The agent, which looks.
+    Agent,
+    /// The kernel, which kills all of it.
+    Kernel,
+    /// The kernel, which kills one process and lets the others live.
+    KernelInParts,
 }
 
 /// What ends with the worker.
@@ -69,14 +77,19 @@ impl Enclosed {
         parts: Parts,
         passed: mpsc::Sender<Passed>,
     ) -> Self {
-        let kernel_kills_one = parts.group.as_ref().is_some_and(|group| group.dies_in_parts());
         let usage = parts.group.as_ref().and_then(|group| group.usage().ok()).unwrap_or_default();
+        let memory_held_by = match &parts.group {
+            Some(group) if usage.memory_bytes.is_some() && group.dies_in_parts() => {
+                MemoryHolder::KernelInParts
+            }
+            Some(_) if usage.memory_bytes.is_some() => MemoryHolder::Kernel,
+            Some(_) | None => MemoryHolder::Agent,
+        };
         Self {
             process,
             limits,
             progress,
-            kernel_holds_memory: usage.memory_bytes.is_some(),
-            kernel_kills_one,
+            memory_held_by,
             kernel_counts_cpu: usage.cpu_nanoseconds.is_some(),
             kernel_holds_processes: usage.processes.is_some(),
             passed,
@@ -133,11 +146,11 @@ impl Enclosed {
     pub(super) fn looks_at(&self) -> LooksAt {
         let cpu = self.task_cpu.load(Ordering::Relaxed) > 0 || self.soft_bytes().is_some();
         let processes = self.limits.processes.is_some();
-        let memory = self.limits.memory_bytes.is_some() && !self.kernel_holds_memory;
+        let held_by = self.limits.memory_bytes.map(|_| self.memory_held_by);
+        let memory = held_by == Some(MemoryHolder::Agent);
         let tree =
             memory || cpu && !self.kernel_counts_cpu || processes && !self.kernel_holds_processes;
-        let kills =
-            self.limits.memory_bytes.is_some() && self.kernel_holds_memory && self.kernel_kills_one;
+        let kills = held_by == Some(MemoryHolder::KernelInParts);
         let group =
             kills || cpu && self.kernel_counts_cpu || processes && self.kernel_holds_processes;
         LooksAt { group, tree, memory }

@@ -106,4 +106,4 @@ def _size(size: float, base: int, units: str) -> str:
         # What would be rounded to a whole one of the next unit is one of those.
         if round(size, 1) < base:
             return f"{size:.1f} {unit}"
-    return f"{size:.1f} {units.split()[-1]}"
+    return f"{size:.1f} {units.rsplit(maxsplit=1)[-1]}"
