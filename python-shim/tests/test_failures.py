@@ -164,6 +164,12 @@ def test_what_does_not_apply_is_not_printed() -> None:
     ("kind", "sent", "meant", "printed"),
     [
         ("MEMORY_LIMIT", (1 << 30, 1073700000), (1 << 30, 1073700000), "1.0 GiB, peak: 1.0 GiB"),
+        (
+            "MEMORY_LIMIT",
+            (4 * 10**8, 41 * 10**7),
+            (4 * 10**8, 41 * 10**7),
+            "400.0 MB, peak: 410.0 MB",
+        ),
         ("MEMORY_PRESSURE", (1000, 2000), (1000, 2000), "1000 bytes, peak: 2.0 KiB"),
         ("SCRATCH_LIMIT", (5 << 40, 6 << 50), (5 << 40, 6 << 50), "5.0 TiB, peak: 6144.0 TiB"),
         ("TIME_LIMIT", (1500000000, 1512000000), (1.5, 1.512), "1.50 s, peak: 1.51 s"),

@@ -94,7 +94,9 @@ def _quantity(kind: str, value: float, decimal: bool) -> str:
     if kind in _SECONDS:
         return f"{value:.2f} s"
     if kind in _BYTES:
-        return _size(value, 1000, "kB MB GB") if decimal else _size(value, 1024, "KiB MiB GiB")
+        return (
+            _size(value, 1000, "kB MB GB TB") if decimal else _size(value, 1024, "KiB MiB GiB TiB")
+        )
     return f"{value:g} processes" if kind == "PROCESS_LIMIT" else f"{value:g}"
 
 
