@@ -10,25 +10,19 @@ from schedule import Kill
 from support import processes
 
 NAMES = {"worker": "clutch-worker", "zygote": "clutch-zygote", "agent": "clutch"}
-# How old one must be, in seconds. Who is killed before he is ready has failed to start,
-# and that is told, not tried again.
-READY_SECONDS = {"worker": 0.5, "zygote": 4.0, "agent": 0.0}
 
 
 class Killer:
-    """Kills processes of our private agent. Use it in a ``with`` block.
+    """Kills processes of our private agent, ready or not. Use it in a ``with`` block.
 
     Parameters
     ----------
     schedule : iterator of Kill
         When and whom.
-    newborns : bool
-        Whether to kill also those that are not ready.
     """
 
-    def __init__(self, schedule: Iterator[Kill], *, newborns: bool = False) -> None:
+    def __init__(self, schedule: Iterator[Kill]) -> None:
         self._schedule = schedule
-        self._ages = dict.fromkeys(READY_SECONDS, 0.0) if newborns else READY_SECONDS
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.killed: collections.Counter[str] = collections.Counter()
@@ -46,9 +40,7 @@ class Killer:
         for kill in self._schedule:
             if self._over.wait(max(0.0, begin + kill.at - time.monotonic())):
                 return
-            least = self._ages[kill.kind]
-            alive = [pid for pid in family(kill.kind) if processes.age_seconds(pid) >= least]
-            if alive:
+            if alive := family(kill.kind):
                 processes.kill(alive[int(kill.choice * len(alive))])
                 self.killed[kill.kind] += 1
 

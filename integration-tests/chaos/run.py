@@ -89,7 +89,7 @@ def run(given: argparse.Namespace, seed: int) -> int:
     tally = Tally()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="clutch-test-") as home:
-        with Killer(kills(seed, means), newborns=given.newborns) as killer:
+        with Killer(kills(seed, means)) as killer:
             while tally.tasks < tasks and time.monotonic() - begin < seconds:
                 folder = Path(home) / str(tally.calls)
                 folder.mkdir()
@@ -121,9 +121,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=100, help="end after so long")
     for kind, mean in MEAN_SECONDS.items():
         parser.add_argument(f"--{kind}-seconds", type=float, default=mean, metavar="MEAN")
-    parser.add_argument(
-        "--newborns", action="store_true", help="kill also those that are not ready yet"
-    )
     given = parser.parse_args()
     # That batches are run again is what this is about.
     warnings.simplefilter("ignore", UserWarning)

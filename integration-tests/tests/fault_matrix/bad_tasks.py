@@ -356,14 +356,20 @@ def hog(count, seconds=0.0):
     return len(held)
 
 
-def hog_in_a_child(gentle):
+def hog_in_a_child():
     """Let a child touch memory without end; return how it ended."""
     ended = subprocess.run([sys.executable, "-c", _HOG], check=False, stderr=subprocess.DEVNULL)
-    return ended.returncode if gentle else _die_of(ended.returncode)
+    return ended.returncode
 
 
-def _die_of(code):
-    raise ChildProcessError(f"the child ended with {code}")
+def hog_in_a_child_and_raise():
+    raise ChildProcessError(f"the child ended with {hog_in_a_child()}")
+
+
+def hog_in_a_child_and_wait():
+    """Go on after its end, as one who waits for what it should have sent."""
+    hog_in_a_child()
+    time.sleep(60)
 
 
 def allocate_at_once(count):

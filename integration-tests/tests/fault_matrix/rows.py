@@ -138,7 +138,7 @@ LIMITS = {
     "L01": Row("memory over its limit", "MemoryLimitError with limit and peak, not run again"),
     "L02": Row("memory over a soft limit", "MemoryError in the task; its worker is replaced"),
     "L03": Row("BLAS in many threads at a soft limit", "ends, as memory, and never hangs"),
-    "L04": Row("memory in a child over the limit", "the task sees the child's end; a note"),
+    "L04": Row("memory in a child over the limit", "the same, whatever the task makes of it"),
     "L05": Row("mapped arguments larger than the limit", "are nobody's memory"),
     "L06": Row("the same as L01 without control groups", "a little later"),
     "L07": Row(

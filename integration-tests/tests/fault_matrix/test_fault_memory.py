@@ -91,20 +91,33 @@ def test_l03_threads_of_blas_at_a_soft_limit_never_hang(oracle, round_):
         assert "can't start new thread" in str(error)
 
 
-def test_l04_a_child_that_the_kernel_killed_is_noted(limits, by_groups):
-    """Its task decides what that means; where all of a group die at once, the task dies too."""
+HOGS = [
+    bad_tasks.hog_in_a_child,
+    bad_tasks.hog_in_a_child_and_raise,
+    bad_tasks.hog_in_a_child_and_wait,
+]
+
+
+@pytest.mark.parametrize("hog", HOGS)
+def test_l04_a_child_at_the_memory_limit_fails_its_task_whatever_that_makes_of_it(limits, hog):
+    """The kernel may kill the child alone: nobody else waits for a task that waits for ever."""
     options = {"memory_limit": "256MiB"}
-    hogs = [delayed(bad_tasks.hog_in_a_child)(True) for _ in range(1)]
-    try:
-        ended = limits.call(hogs, **options)
-    except errors.MemoryLimitError as error:
-        assert error.limit == LIMIT
-        return
-    assert by_groups()
-    assert ended == [-signal.SIGKILL]
-    assert notes() == [("CHILDREN_OUT_OF_MEMORY", 1)]
-    assert limits.call([delayed(tasks.double)(1)], **options) == [2]
-    assert notes() == []
+    for _ in rounds(2, 20):
+        with limits.within(5):
+            error = limits.raised(delayed(hog)(), **options)
+        assert type(error) is errors.MemoryLimitError, error
+        assert (error.limit, error.fault, error.task_index) == (LIMIT, "TASK", 0)
+        assert error.peak > 0.9 * LIMIT
+        assert notes() == []
+        assert limits.call([delayed(tasks.double)(1)], **options) == [2]
+
+
+def test_l04_the_initializer_s_children_count_too(limits):
+    error = limits.raised(
+        delayed(tasks.double)(1), memory_limit="256MiB", initializer=bad_tasks.hog_in_a_child
+    )
+    assert type(error) is errors.MemoryLimitError, error
+    assert (error.limit, error.task_index) == (LIMIT, None)
 
 
 def test_l05_mapped_arguments_are_not_the_workers_memory(limits):

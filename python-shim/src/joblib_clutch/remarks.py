@@ -23,8 +23,8 @@ _WARNINGS = {
         "Their workers were replaced; close files before the task returns.",
     ),
     "CHILDREN_OUT_OF_MEMORY": (
-        "processes that tasks had started were killed by the kernel at the memory limit",
-        "See what they left undone; raise memory_limit, or give each task less data.",
+        "processes that tasks had started were killed by the kernel, because memory ran short",
+        "See what they left undone; run fewer tasks at once, or set memory_limit.",
     ),
     "STATE_CHANGED": (
         "tasks changed resource limits, or other state that cannot be restored",

@@ -203,7 +203,7 @@ impl Life {
                             deferred.push_back(order);
                         }
                     },
-                    passed = enclosed.passed() => {
+                    passed = enclosed.passed() => if !enclosed.is_hit() {
                         self.intent.get_or_insert(Intent::Passed(passed));
                         signal(pidfd.as_ref(), Signal::KILL);
                     }
@@ -325,6 +325,7 @@ impl Life {
                     self.kill_for_time(Intent::Passed(passed));
                 }
             }
+            Resource::Memory if self.process.enclosed.is_hit() => {}
             Resource::Memory | Resource::Processes | Resource::Scratch => {
                 self.kill(Intent::Passed(passed));
             }

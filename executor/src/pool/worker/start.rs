@@ -175,6 +175,7 @@ async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
                 };
                 return Some(died(process, ended));
             }
+            Happening::Passed(_) if process.enclosed.is_hit() => {}
             Happening::Passed(passed) => {
                 let memory = process.enclosed.evidence(false);
                 return Some(explain_start_limit(pid, passed, memory));
