@@ -33,9 +33,6 @@ const PREFETCH_BYTES: usize = 32 << 10;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The same while memory is short.
-const PRESSURE_TICK: Duration = Duration::from_millis(50);
-
 /// What the dispatcher needs.
 #[derive(Debug)]
 pub(crate) struct DispatchOptions {
@@ -102,8 +99,6 @@ impl Dispatcher {
     ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pressure_ticks = interval(PRESSURE_TICK);
-        pressure_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -113,7 +108,6 @@ impl Dispatcher {
                     Some(message) => self.on(message),
                     None => return,
                 },
-                _ = pressure_ticks.tick(), if self.shortage.is_some() => self.tick(),
                 _ = ticks.tick() => self.tick(),
             }
             while let Some(session) = self.overflowed.pop() {
@@ -300,12 +294,17 @@ impl Dispatcher {
             retries: settings.map_or(Some(0), |settings| settings.retries),
             max_bytes: self.options.session.max_batch_bytes,
         };
+        let pressed = matches!(&outcome.result, Err(lost) if lost.kind == Kind::MemoryPressure);
         if let Some(outcome) = trials.ended(outcome, terms) {
             self.deliver(outcome);
             return false;
         }
         tracing::info!(batch = %id, attempt = trials.attempt(), "a batch is run again");
-        if !trials.makes_way(terms) {
+        let stays = !trials.makes_way(terms);
+        if pressed {
+            self.apply(Event::BatchMadeWay { batch: id, call });
+        }
+        if stays {
             self.apply(Event::BatchStays { batch: id, call });
         }
         true
@@ -327,13 +326,18 @@ impl Dispatcher {
     fn shortage_changed(&mut self) {
         let before = self.shortage;
         self.shortage = *self.shortages.borrow_and_update();
-        match (before, self.shortage) {
-            (_, None) => self.apply(Event::PressureEnded),
-            (Some(before), Some(shortage)) if before.acute == shortage.acute => {}
-            (_, Some(Shortage { acute: false, .. })) => self.apply(Event::PressureEased),
-            (_, Some(shortage)) => {
-                tracing::warn!(?shortage, "memory is short");
-                self.apply(Event::PressureBegan);
+        let was_acute = before.is_some_and(|before| before.acute);
+        match self.shortage {
+            None => self.apply(Event::PressureEnded),
+            Some(Shortage { acute: false, .. }) if before.is_none() || was_acute => {
+                self.apply(Event::PressureEased);
+            }
+            Some(Shortage { acute: false, .. }) => {}
+            Some(shortage) => {
+                if !was_acute {
+                    tracing::warn!(?shortage, "memory is short");
+                }
+                self.apply(Event::PressureSeen { at: shortage.seen });
             }
         }
     }
