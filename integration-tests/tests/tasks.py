@@ -205,9 +205,9 @@ def return_what_fails_to_load():
     return FailsToLoad()
 
 
-def hold_bytes(count, kept=[]):  # noqa: B006 - remembers between calls, on purpose
+def hold_bytes(count, seconds=0.06, kept=[]):  # noqa: B006 - remembers between calls, on purpose
     kept.append(b"x" * count)
-    time.sleep(0.06)  # a worker looks at its memory every 50 ms
+    time.sleep(seconds)  # a worker looks at its memory every 50 ms
     return os.getpid()
 
 

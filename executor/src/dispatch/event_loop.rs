@@ -33,9 +33,6 @@ const PREFETCH_BYTES: usize = 32 << 10;
 /// How often time is looked at.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The same while memory is short.
-const PRESSURE_TICK: Duration = Duration::from_millis(50);
-
 /// What the dispatcher needs.
 #[derive(Debug)]
 pub(crate) struct DispatchOptions {
@@ -74,7 +71,8 @@ pub(super) enum Next {
     /// Its outcome was sent home.
     Over,
     /// Another attempt. `makes_way`: it may make way for others once more.
-    Again { call: CallId, makes_way: bool },
+    /// `pressed`: this one was lost because memory was short.
+    Again { call: CallId, makes_way: bool, pressed: bool },
 }
 
 impl Dispatcher {
@@ -110,8 +108,6 @@ impl Dispatcher {
     ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pressure_ticks = interval(PRESSURE_TICK);
-        pressure_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -121,7 +117,6 @@ impl Dispatcher {
                     Some(message) => self.on(message),
                     None => return,
                 },
-                _ = pressure_ticks.tick(), if self.shortage.is_some() => self.tick(),
                 _ = ticks.tick() => self.tick(),
             }
             while let Some(session) = self.overflowed.pop() {
@@ -300,9 +295,13 @@ impl Dispatcher {
         let batch = outcome.batch;
         match self.attempt_ended(outcome) {
             Next::Over => false,
-            Next::Again { makes_way: true, .. } => true,
-            Next::Again { call, makes_way: false } => {
-                self.apply(Event::BatchStays { batch, call });
+            Next::Again { call, makes_way, pressed } => {
+                if pressed {
+                    self.apply(Event::BatchMadeWay { batch, call });
+                }
+                if !makes_way {
+                    self.apply(Event::BatchStays { batch, call });
+                }
                 true
             }
         }
@@ -324,12 +323,13 @@ impl Dispatcher {
             retries: settings.map_or(Some(0), |settings| settings.retries),
             max_bytes: self.options.session.max_batch_bytes,
         };
+        let pressed = matches!(&outcome.result, Err(lost) if lost.kind == Kind::MemoryPressure);
         if let Some(outcome) = trials.ended(outcome, terms) {
             self.deliver(outcome);
             return Next::Over;
         }
         tracing::info!(batch = %id, attempt = trials.attempt(), "a batch is run again");
-        Next::Again { call, makes_way: trials.makes_way(terms) }
+        Next::Again { call, makes_way: trials.makes_way(terms), pressed }
     }
 
     /// Sends a batch's one outcome home.
@@ -348,13 +348,18 @@ impl Dispatcher {
     fn shortage_changed(&mut self) {
         let before = self.shortage;
         self.shortage = *self.shortages.borrow_and_update();
-        match (before, self.shortage) {
-            (_, None) => self.apply(Event::PressureEnded),
-            (Some(before), Some(shortage)) if before.acute == shortage.acute => {}
-            (_, Some(Shortage { acute: false, .. })) => self.apply(Event::PressureEased),
-            (_, Some(shortage)) => {
-                tracing::warn!(?shortage, "memory is short");
-                self.apply(Event::PressureBegan);
+        let was_acute = before.is_some_and(|before| before.acute);
+        match self.shortage {
+            None => self.apply(Event::PressureEnded),
+            Some(Shortage { acute: false, .. }) if before.is_none() || was_acute => {
+                self.apply(Event::PressureEased);
+            }
+            Some(Shortage { acute: false, .. }) => {}
+            Some(shortage) => {
+                if !was_acute {
+                    tracing::warn!(?shortage, "memory is short");
+                }
+                self.apply(Event::PressureSeen { at: shortage.seen });
             }
         }
     }

@@ -194,7 +194,7 @@ impl Dispatcher {
         };
         let failure = Failure { attempt: entry.trials.attempt(), ..failure };
         let outcome = BatchOutcome::never_ran(id, entry.batch.queued_at, failure);
-        let Next::Again { call, makes_way } = self.attempt_ended(outcome) else { return None };
+        let Next::Again { call, makes_way, .. } = self.attempt_ended(outcome) else { return None };
         Some(Event::BatchReturned { batch: id, call, makes_way })
     }
 

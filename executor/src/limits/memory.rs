@@ -11,11 +11,13 @@ use crate::clock::Monotonic;
 use crate::processes::{Proc, Process, Stat};
 
 /// What is known of the memory of one tree.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memory {
     /// By how much the cheap way is too much.
     shared: u64,
     exact: Option<Exact>,
+    /// So long the exact way may be put off for its price.
+    longest: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -28,29 +30,47 @@ struct Exact {
 /// does not see: so long the difference is believed.
 const BELIEVED_FOR: Duration = Duration::from_millis(250);
 
+impl Default for Memory {
+    fn default() -> Self {
+        Self::within(Duration::MAX)
+    }
+}
+
 impl Memory {
+    /// Measured exactly after so long at the latest, when that is due, whatever
+    /// it costs.
+    pub(super) const fn within(longest: Duration) -> Self {
+        Self { shared: 0, exact: None, longest }
+    }
+
     /// Bytes of this tree now, exact when they are more than `limit`. A tree
     /// that grows is measured exactly without delay, as long as that takes no
     /// more than a fifth of the time.
     pub(super) fn read(&mut self, proc: &Proc, tree: &[Process], limit: u64) -> u64 {
+        // Over the limit by a guess is not over the limit.
+        self.read_surely(proc, tree, limit).unwrap_or(limit)
+    }
+
+    /// The same; `None` when they are more than `limit` by a guess only.
+    pub(super) fn read_surely(&mut self, proc: &Proc, tree: &[Process], limit: u64) -> Option<u64> {
         let most = sum(tree, |process| proc.memory_at_most(process.pid));
         let now = Monotonic::now();
         if !self.is_due(most, limit, now) {
-            // Over the limit by a guess is not over the limit.
-            return most.saturating_sub(self.shared).min(limit);
+            let guess = most.saturating_sub(self.shared);
+            return (guess <= limit).then_some(guess);
         }
         let exact = sum(tree, |process| proc.memory_exactly(process.pid)).min(most);
         self.shared = most - exact;
         self.exact = Some(Exact { at: now, cost: Monotonic::now().since(now) });
-        exact
+        Some(exact)
     }
 
     fn is_due(&self, most: u64, limit: u64, now: Monotonic) -> bool {
         let Some(exact) = self.exact else { return most > limit };
         let passed = now.since(exact.at);
         let grew = most.saturating_sub(self.shared) > limit;
-        let old = most > limit && passed >= BELIEVED_FOR.max(exact.cost * 20);
-        old || grew && passed >= exact.cost * 4
+        let old = most > limit && passed >= BELIEVED_FOR.max(exact.cost * 20).min(self.longest);
+        old || grew && passed >= (exact.cost * 4).min(self.longest)
     }
 }
 
@@ -78,7 +98,8 @@ mod tests {
         let unknown = Memory::default();
         assert!(!unknown.is_due(100, 100, at(0)) && unknown.is_due(101, 100, at(0)));
         let cost = Duration::from_millis(5);
-        let known = Memory { shared: 50, exact: Some(Exact { at: at(1000), cost }) };
+        let known =
+            Memory { shared: 50, exact: Some(Exact { at: at(1000), cost }), ..Memory::default() };
         // (cheap reading, when) and whether it is worth it.
         for (most, when, due) in [
             (100, 9000, false),
@@ -90,8 +111,11 @@ mod tests {
         ] {
             assert_eq!(known.is_due(most, 100, at(when)), due, "{most} at {when}");
         }
-        let slow = Memory { shared: 50, exact: Some(Exact { at: at(1000), cost: cost * 10 }) };
+        let exact = Some(Exact { at: at(1000), cost: cost * 10 });
+        let slow = Memory { shared: 50, exact, ..Memory::default() };
         assert!(!slow.is_due(140, 100, at(1900)) && slow.is_due(140, 100, at(2000)));
+        let urgent = Memory { longest: Duration::from_millis(500), ..slow };
+        assert!(!urgent.is_due(140, 100, at(1499)) && urgent.is_due(140, 100, at(1500)));
     }
 
     #[test]

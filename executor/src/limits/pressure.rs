@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::clock::Monotonic;
 use crate::machine;
 use crate::processes::Proc;
 
@@ -16,6 +17,8 @@ pub(crate) struct Shortage {
     /// Whether it is as bad now as when it began. Otherwise what runs fits, and
     /// nothing more does.
     pub(crate) acute: bool,
+    /// When that was looked at, so that each look is news.
+    pub(crate) seen: Monotonic,
 }
 
 /// What all workers use together, bytes; `None`: not known.
@@ -71,7 +74,7 @@ const LEAST_AVAILABLE_BYTES: u64 = 128 << 20;
 impl Pressure {
     /// Takes a look in; gives what holds now. Between the bounds it stays as it
     /// was, so that one batch more or less does not begin and end it.
-    pub(super) fn take(&mut self, reading: Reading) -> Option<Shortage> {
+    pub(super) fn take(&mut self, reading: Reading, seen: Monotonic) -> Option<Shortage> {
         let (limit, used, begins, ends) = match reading {
             Reading::Ceiling { bytes, used } => {
                 let begins = used > part(bytes, 95);
@@ -85,7 +88,7 @@ impl Pressure {
         };
         let peak = self.short.map_or(used, |shortage| shortage.peak.max(used));
         let short = begins || self.short.is_some() && !ends;
-        self.short = short.then_some(Shortage { limit, peak, acute: begins });
+        self.short = short.then_some(Shortage { limit, peak, acute: begins, seen });
         self.short
     }
 
@@ -160,10 +163,12 @@ fn part(bytes: u64, percent: u64) -> u64 {
 mod tests {
     use super::*;
 
+    const SEEN: Monotonic = Monotonic::from_nanoseconds(7);
+
     #[test]
     fn a_ceiling_is_short_from_95_to_85_percent() {
         let mut pressure = Pressure::default();
-        let mut take = |used| pressure.take(Reading::Ceiling { bytes: 1000, used });
+        let mut take = |used| pressure.take(Reading::Ceiling { bytes: 1000, used }, SEEN);
         let peaks = [900, 950, 951, 990, 900, 850, 849, 900].map(|used| Some(take(used)?.peak));
         assert_eq!(peaks, [None, None, Some(951), Some(990), Some(990), Some(990), None, None]);
     }
@@ -173,7 +178,7 @@ mod tests {
         for (bytes, least) in [(100 << 30, 2 << 30), (1 << 30, LEAST_AVAILABLE_BYTES)] {
             let mut pressure = Pressure::default();
             let mut take =
-                |available| pressure.take(Reading::Machine { bytes, available }).is_some();
+                |available| pressure.take(Reading::Machine { bytes, available }, SEEN).is_some();
             let least = least / 100 * 100;
             let looks = [least * 2, least + 99, least - 99, least + 99, least * 2 + 99, least + 99];
             assert_eq!(looks.map(&mut take), [false, false, true, true, false, false], "{bytes}");

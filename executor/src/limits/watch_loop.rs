@@ -17,6 +17,11 @@ use crate::processes::{Proc, Process, Tree};
 
 /// Time between looks at the memory of all.
 const ROOM_LOOK: Duration = Duration::from_millis(100);
+/// The same at most, however long a look takes: what was seen that long ago says
+/// little.
+const LATEST_ROOM_LOOK: Duration = Duration::from_millis(500);
+/// And while memory is short, when others wait for what is seen.
+const SHORT_ROOM_LOOK: Duration = Duration::from_millis(200);
 /// So long the thread goes on after the last batch, so that a batch a moment
 /// later need not wake it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -138,7 +143,7 @@ impl<'a> Round<'a> {
             shared,
             looks: Vec::new(),
             pressure: Pressure::default(),
-            memory: Memory::default(),
+            memory: Memory::within(LATEST_ROOM_LOOK),
             next_room: Monotonic::default(),
             next_list: Monotonic::default(),
             busy_at: Monotonic::default(),
@@ -167,9 +172,13 @@ impl<'a> Round<'a> {
         self.renew();
         let next = self.look_at_workers(now);
         if now >= self.next_room {
+            let begun = Monotonic::now();
             self.look_at_room();
-            let cost = Monotonic::now().since(now);
-            self.next_room = now.after((cost * PART).max(ROOM_LOOK));
+            let done = Monotonic::now();
+            let latest = if self.pressure.is_short() { SHORT_ROOM_LOOK } else { LATEST_ROOM_LOOK };
+            let pause = (done.since(begun) * PART).clamp(ROOM_LOOK, latest);
+            // Others are looked at in between, also when this takes long.
+            self.next_room = done.after(pause);
         }
         next.map_or(self.next_room, |next| next.min(self.next_room))
     }
@@ -207,17 +216,18 @@ impl<'a> Round<'a> {
     }
 
     fn look_at_room(&mut self) {
+        let seen = Monotonic::now();
         let reading = match &self.shared.room {
             Room::Machine(machine) => machine.read(),
             Room::Ceiling { bytes, usage: Some(usage) } => {
                 usage().map(|used| Reading::Ceiling { bytes: *bytes, used })
             }
             Room::Ceiling { bytes, usage: None } => {
-                Some(Reading::Ceiling { bytes: *bytes, used: self.used(*bytes) })
+                self.used(*bytes).map(|used| Reading::Ceiling { bytes: *bytes, used })
             }
         };
         let Some(reading) = reading else { return };
-        let now = self.pressure.take(reading);
+        let now = self.pressure.take(reading, seen);
         self.shared.shortage.send_if_modified(|told| {
             match (*told, now) {
                 (None, Some(_)) => tracing::warn!(?reading, "memory is short"),
@@ -231,11 +241,11 @@ impl<'a> Round<'a> {
     }
 
     /// What all workers use together. Exact only when it may matter: from nine
-    /// tenths of what they may use.
-    fn used(&mut self, most: u64) -> u64 {
+    /// tenths of what they may use; `None`: it is there, but not known exactly.
+    fn used(&mut self, most: u64) -> Option<u64> {
         let roots: Vec<_> = self.shared.enclosed().iter().map(|one| one.process).collect();
         let trees = self.shared.proc.trees(&roots);
         let everybody: Vec<Process> = trees.iter().flat_map(|tree| processes(tree)).collect();
-        self.memory.read(&self.shared.proc, &everybody, most / 10 * 9)
+        self.memory.read_surely(&self.shared.proc, &everybody, most / 10 * 9)
     }
 }

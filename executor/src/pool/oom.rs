@@ -5,47 +5,80 @@
 //! that of the whole machine.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::identifiers::Pid;
 
-/// Where the file is that counts for workers without a limit. They all are
-/// where their zygotes are, and that does not change.
-static SHARED: OnceLock<PathBuf> = OnceLock::new();
-
-/// Killings that are counted there and were told of a worker already.
-static EXPLAINED: AtomicU64 = AtomicU64::new(0);
+/// Where killings are counted of workers without a limit. They all are where
+/// their zygotes are, and that does not change.
+static SHARED: OnceLock<Shared> = OnceLock::new();
 
 const WHOLE_MACHINE: &str = "/proc/vmstat";
 
-/// How many killings nobody was told of yet where this worker lives; `None`: it
-/// is not known. That some came to be while a worker ran makes it probable that
-/// it was one of them.
-pub(super) fn unexplained(worker: Pid) -> Option<u64> {
-    let counted = count(&std::fs::read_to_string(shared(worker)).ok()?)?;
-    Some(counted.saturating_sub(EXPLAINED.load(Ordering::Acquire)))
+/// One file's count, and how much of it is understood.
+#[derive(Debug)]
+struct Shared {
+    file: PathBuf,
+    /// Of those counted there, how many are told of a worker, or were there
+    /// before the first one.
+    explained: Mutex<u64>,
 }
 
-/// One of them is told of a worker without a limit.
-pub(super) fn explain() {
-    EXPLAINED.fetch_add(1, Ordering::AcqRel);
+/// Killings that were counted before something; those after it explain a death.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Before(u64);
+
+/// Counts the killings where this worker lives, which must not have been moved
+/// yet; `None`: nobody counts.
+pub(super) fn count_for(worker: Pid) -> Option<Before> {
+    SHARED.get_or_init(|| Shared::of(worker)).now().map(Before)
+}
+
+/// The same where all workers live.
+pub(super) fn count_again() -> Option<Before> {
+    SHARED.get()?.now().map(Before)
+}
+
+/// Whether there was a killing since then that no other worker was told of. If
+/// so, this worker is told of it. One more than are explained must be there, not
+/// one more unexplained: somebody else's death may be looked at meanwhile.
+pub(super) fn explains(before: Before) -> bool {
+    SHARED.get().is_some_and(|shared| shared.now().is_some_and(|now| shared.take(before, now)))
 }
 
 /// Some were counted for a worker with a limit: the machine counts them again.
-pub(super) fn explain_counted(worker: Pid, killings: u64) {
-    if killings > 0 && shared(worker) == Path::new(WHOLE_MACHINE) {
-        EXPLAINED.fetch_add(killings, Ordering::AcqRel);
-    }
+pub(super) fn explain_counted(killings: u64) {
+    let Some(shared) = SHARED.get().filter(|shared| shared.file == Path::new(WHOLE_MACHINE)) else {
+        return;
+    };
+    *shared.explained() += killings;
 }
 
-fn shared(worker: Pid) -> &'static Path {
-    SHARED.get_or_init(|| {
+impl Shared {
+    fn of(worker: Pid) -> Self {
         let groups = std::fs::read_to_string(format!("/proc/{worker}/cgroup")).unwrap_or_default();
         let counts =
             |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| count(&text).is_some());
-        candidates(&groups).find(counts).unwrap_or_else(|| WHOLE_MACHINE.into())
-    })
+        let file = candidates(&groups).find(counts).unwrap_or_else(|| WHOLE_MACHINE.into());
+        let shared = Self { file, explained: Mutex::default() };
+        *shared.explained() = shared.now().unwrap_or_default();
+        shared
+    }
+
+    fn now(&self) -> Option<u64> {
+        count(&std::fs::read_to_string(&self.file).ok()?)
+    }
+
+    fn take(&self, before: Before, now: u64) -> bool {
+        let mut explained = self.explained();
+        let some = now > before.0.max(*explained);
+        *explained += u64::from(some);
+        some
+    }
+
+    fn explained(&self) -> MutexGuard<'_, u64> {
+        self.explained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The files that may count for members of these groups, best first.
@@ -93,6 +126,19 @@ mod tests {
 
     #[test]
     fn this_machine_counts_somewhere() {
-        assert!(unexplained(Pid(std::process::id())).is_some());
+        assert!(count_for(Pid(std::process::id())).is_some());
+    }
+
+    #[test]
+    fn a_killing_explains_one_death_and_only_of_who_was_there() {
+        let shared = Shared { file: PathBuf::new(), explained: Mutex::new(5) };
+        // Two are killed; a third worker begins before anybody looks at that.
+        let third = Before(7);
+        assert!(shared.take(Before(5), 7));
+        assert!(!shared.take(third, 7), "nobody was killed since it began");
+        // It is killed before the second death is looked at.
+        assert!(shared.take(third, 8));
+        assert!(shared.take(Before(5), 8));
+        assert!(!shared.take(Before(5), 8), "all are explained");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
 /// What the scheduler is told.
@@ -80,15 +81,26 @@ pub enum Event {
         /// not begun, or is to be run again.
         ended: [Option<BatchId>; 2],
     },
+    /// A batch was lost because memory was short, and is to be run again. Its
+    /// worker still has it, or is gone and about to be told of.
+    BatchMadeWay {
+        /// The batch.
+        batch: BatchId,
+        /// Its call.
+        call: CallId,
+    },
     /// The kernel killed a worker because there was no memory left.
     MemoryRanOut,
-    /// Memory runs short: somebody has to go.
-    PressureBegan,
+    /// A look at memory found it short: somebody has to go.
+    PressureSeen {
+        /// When that was.
+        at: Monotonic,
+    },
     /// What runs fits, and nothing more does.
     PressureEased,
     /// There is enough memory again.
     PressureEnded,
-    /// Time has passed. Several times a second while memory is short.
+    /// Time has passed.
     Tick,
     /// The agent takes nothing new.
     Drain,

@@ -4,9 +4,11 @@
 //! Slots go to the session that uses the fewest; within a session, calls take
 //! turns. No slot idles while a batch that may run waits, be it in the queue or
 //! prefetched by a worker that is busy. While memory is short, what runs makes
-//! way, and nothing begins unless nothing runs.
+//! way, and nothing begins unless nothing runs. A batch that made way twice runs
+//! alone.
 
 mod action;
+mod alone;
 mod event;
 mod fairness;
 mod prefetch;

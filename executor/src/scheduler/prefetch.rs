@@ -46,7 +46,7 @@ impl Scheduler {
     /// wait for: the next turn of a worker that others wait for is not given
     /// away.
     pub(super) fn prefetch(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
-        if self.memory != Memory::Enough {
+        if self.memory != Memory::Enough || self.is_for_one_alone() {
             return;
         }
         let wanting = self.calls().filter(|(_, call)| call.runnable() > 0).count();

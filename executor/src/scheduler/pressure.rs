@@ -13,9 +13,9 @@ use super::{Action, StopReason};
 /// How long it may take until it shows that somebody left.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// How long memory must stay short after somebody left, and with nobody else to
-/// make way, before a batch fails of it. Failing costs more than waiting: what
-/// other programs took may come back.
+/// How long memory must be seen to be short, with nobody else to make way, before
+/// a batch fails of it. Failing costs more than waiting: what other programs took
+/// may come back.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long nothing begins after memory ran out before anybody saw it coming:
@@ -34,10 +34,11 @@ pub(super) enum Memory {
     Tight,
     /// Somebody has to go.
     Short {
-        /// When somebody left last, or when it began.
-        since: Monotonic,
-        /// Whether somebody left since, so that it must show first.
-        settling: bool,
+        /// What was seen before this shows nothing any more: somebody was about
+        /// to leave, or had just begun.
+        fresh: Monotonic,
+        /// The first and the last look since then.
+        seen: Option<(Monotonic, Monotonic)>,
     },
 }
 
@@ -45,12 +46,18 @@ impl Scheduler {
     /// While memory is short only one batch begins, when nothing runs: it is the
     /// only way to go on.
     pub(super) fn may_begin(&self) -> bool {
-        self.memory == Memory::Enough || self.is_quiet()
+        (self.memory == Memory::Enough || self.is_quiet()) && !self.one_runs_alone()
     }
 
-    pub(super) fn pressure_began(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
-        if !self.is_short() {
-            self.memory = Memory::Short { since: now, settling: false };
+    /// A look at memory, at this time, found it short.
+    pub(super) fn pressure_seen(&mut self, at: Monotonic, actions: &mut Vec<Action>) {
+        if let Memory::Short { fresh, seen } = &mut self.memory {
+            if at >= *fresh {
+                let (first, _) = seen.unwrap_or((at, at));
+                *seen = Some((first, at));
+            }
+        } else {
+            self.memory = Memory::Short { fresh: at, seen: Some((at, at)) };
             self.withdraw_where(|_| true, actions);
         }
     }
@@ -68,13 +75,18 @@ impl Scheduler {
     }
 
     pub(super) fn somebody_left(&mut self, now: Monotonic) {
-        if self.is_short() {
-            self.memory = Memory::Short { since: now, settling: true };
-        }
+        self.look_anew(now.after(SETTLE));
     }
 
-    const fn is_short(&self) -> bool {
-        matches!(self.memory, Memory::Short { .. })
+    /// A batch begins: it has done nothing yet.
+    pub(super) fn somebody_began(&mut self, now: Monotonic) {
+        self.look_anew(now);
+    }
+
+    fn look_anew(&mut self, from: Monotonic) {
+        if let Memory::Short { fresh, seen } = &mut self.memory {
+            (*fresh, *seen) = ((*fresh).max(from), None);
+        }
     }
 
     /// Has one make way, if it must be now.
@@ -91,19 +103,15 @@ impl Scheduler {
         if self.workers.values().any(|worker| stopping(worker.state)) {
             return;
         }
-        let Some((worker, busy)) = self.next_to_leave(now) else { return };
+        let Some((worker, busy)) = self.next_to_leave() else { return };
         if self.busy_workers().nth(1).is_none() {
             actions.push(Action::LastAttempt(busy.running));
         }
         self.stop(worker, StopReason::Pressure, actions);
     }
 
-    fn next_to_leave(&self, now: Monotonic) -> Option<(WorkerId, Busy)> {
-        let Memory::Short { since, settling } = self.memory else { return None };
-        let waited = now.since(since);
-        if settling && waited < SETTLE {
-            return None;
-        }
+    fn next_to_leave(&self) -> Option<(WorkerId, Busy)> {
+        let Memory::Short { seen: Some((first, last)), .. } = self.memory else { return None };
         let age = |(worker, busy): &(WorkerId, Busy)| (busy.began, *worker);
         let youngest = self.busy_workers().max_by_key(age)?;
         if self.busy_workers().nth(1).is_some() {
@@ -112,8 +120,7 @@ impl Scheduler {
                 return Some(willing);
             }
         }
-        let (_, busy) = youngest;
-        (waited.min(now.since(busy.began)) >= PATIENCE).then_some(youngest)
+        (last.since(first) >= PATIENCE).then_some(youngest)
     }
 
     fn busy_workers(&self) -> impl Iterator<Item = (WorkerId, Busy)> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
+use super::alone::MadeWay;
 use super::pressure::Memory;
 
 /// What an operator may choose.
@@ -56,6 +57,8 @@ pub(super) struct Call {
     pub(super) makes_way: bool,
     /// All but these, which did so as often as they must.
     pub(super) stays: BTreeSet<BatchId>,
+    /// Batches that made way, or were killed for want of memory.
+    pub(super) made_way: BTreeMap<BatchId, MadeWay>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +157,9 @@ impl WorkerState {
 impl Call {
     /// Batches of it that could start now, were there workers.
     pub(super) fn runnable(&self) -> usize {
+        if self.is_held_back() {
+            return 0;
+        }
         let room = match self.max_running {
             Some(most) => most.saturating_sub(self.running) as usize,
             None => usize::MAX,

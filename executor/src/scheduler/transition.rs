@@ -1,6 +1,6 @@
 //! One function for each event.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Monotonic;
@@ -54,7 +54,10 @@ impl Scheduler {
                 self.somebody_left(now);
             }
             Event::MemoryRanOut => self.memory_ran_out(now),
-            Event::PressureBegan => self.pressure_began(now, &mut actions),
+            Event::BatchMadeWay { batch, call } => {
+                self.batch_made_way(batch, call, now, &mut actions);
+            }
+            Event::PressureSeen { at } => self.pressure_seen(at, &mut actions),
             Event::PressureEased => self.memory = Memory::Tight,
             Event::PressureEnded => self.memory = Memory::Enough,
             Event::Tick => {
@@ -78,28 +81,50 @@ impl Scheduler {
 
     /// Uses every slot that somebody can use.
     fn fill(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if self.is_quiet() {
+            self.hold_nobody_back();
+        }
+        if let Some(lone) = self.next_alone() {
+            self.begin_alone(lone, now, actions);
+            return;
+        }
         while self.free_slots() > 0 && self.may_begin() {
             let Some(turn) = self.next_turn() else { return };
             self.turn += 1;
             match turn {
                 Turn::Run { call, worker } => {
                     let Some(batch) = self.take_batch(call) else { return };
-                    let busy = self.begin(call, batch, now);
-                    self.set_state(worker, WorkerState::Busy(busy));
-                    self.count_given(worker);
-                    actions.push(Action::Run { worker, batch });
+                    self.run(worker, call, batch, now, actions);
                 }
                 Turn::Spawn { call, profile } => {
                     if self.workers.len() >= self.options.max_workers.max(self.slots()) {
                         let Some(victim) = self.longest_idle() else { return };
                         self.retire(victim, actions);
                     }
-                    self.mark_served(call);
-                    let worker = self.add_worker(profile);
-                    actions.push(Action::Spawn { worker, profile });
+                    self.spawn(call, profile, actions);
                 }
             }
         }
+    }
+
+    pub(super) fn run(
+        &mut self,
+        worker: WorkerId,
+        call: CallId,
+        batch: BatchId,
+        now: Monotonic,
+        actions: &mut Vec<Action>,
+    ) {
+        let busy = self.begin(call, batch, now);
+        self.set_state(worker, WorkerState::Busy(busy));
+        self.count_given(worker);
+        actions.push(Action::Run { worker, batch });
+    }
+
+    pub(super) fn spawn(&mut self, call: CallId, profile: ProfileId, actions: &mut Vec<Action>) {
+        self.mark_served(call);
+        let worker = self.add_worker(profile);
+        actions.push(Action::Spawn { worker, profile });
     }
 
     fn take_batch(&mut self, id: CallId) -> Option<BatchId> {
@@ -109,6 +134,7 @@ impl Scheduler {
     /// A worker runs this batch from now on.
     fn begin(&mut self, call: CallId, running: BatchId, began: Monotonic) -> Busy {
         self.mark_served(call);
+        self.somebody_began(began);
         if let Some(call) = self.call_mut(call) {
             call.running += 1;
         }
@@ -193,6 +219,7 @@ impl Scheduler {
                 average: None,
                 makes_way,
                 stays: BTreeSet::new(),
+                made_way: BTreeMap::new(),
             };
             session.calls.insert(id, call);
         }
@@ -238,11 +265,12 @@ impl Scheduler {
         let Some(state) = self.workers.get(&id).map(|worker| worker.state) else { return };
         let Some(Busy { call, running, next, .. }) = state.batches() else { return };
         self.forget_running(call);
+        self.one_ended(running);
         if again {
             self.give_back(call, running, actions);
         } else if let Some(call) = self.call_mut(call) {
             call.note_duration(ran);
-            call.stays.remove(&running);
+            call.forget(running);
         }
         let stopping = matches!(state, WorkerState::Stopping(_));
         if let Some(batch) = next.batch() {
@@ -280,11 +308,12 @@ impl Scheduler {
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(busy) = worker.state.batches() {
             self.forget_running(busy.call);
+            self.one_ended(busy.running);
             for batch in [busy.next.batch(), Some(busy.running)].into_iter().flatten() {
                 if !ended.contains(&Some(batch)) {
                     self.give_back(busy.call, batch, actions);
                 } else if let Some(call) = self.call_mut(busy.call) {
-                    call.stays.remove(&batch);
+                    call.forget(batch);
                 }
             }
             return;

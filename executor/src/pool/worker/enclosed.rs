@@ -13,7 +13,7 @@ use crate::limits::{Counters, Enclosure, Limits, Passed, Resource};
 use crate::pool::ProgressPage;
 use crate::pool::death::{Lost, MemoryEvidence};
 use crate::pool::oom;
-use crate::pool::orphans::is_ending;
+use crate::processes::Proc;
 
 /// A batch that ran shorter than this is not worth a look at the counters.
 const WORTH_A_LOOK: Duration = Duration::from_millis(1);
@@ -34,9 +34,9 @@ pub(super) struct Enclosed {
     waiting: Option<Passed>,
     /// The counters when they were looked at last.
     seen: Counters,
-    /// How many were killed near it for unknown reasons when that was looked at
-    /// last; `None`: somebody counts for it alone, or nobody knows.
-    killings: Option<u64>,
+    /// How many were killed near it when that was looked at last; `None`:
+    /// somebody counts for it alone, or nobody knows.
+    killings: Option<oom::Before>,
 }
 
 impl Enclosed {
@@ -50,6 +50,8 @@ impl Enclosed {
         progress: Arc<ProgressPage>,
     ) -> Result<Self, Failure> {
         let (id, limits, enforcer) = (start.id, start.setup.limits, start.enforcer.clone());
+        // Before it is moved to a group of its own.
+        let killings = oom::count_for(pid).filter(|_| limits.memory_bytes.is_none());
         let enclosed = if limits == Limits::default() {
             enforcer.enclose(id, pid, limits, progress)
         } else {
@@ -60,8 +62,6 @@ impl Enclosed {
             let why = format!("the limits of worker {pid} cannot be put in force: {error}");
             Failure::new(Kind::WorkerStartFailed, why)
         })?;
-        let counts_alone = limits.memory_bytes.is_some();
-        let killings = (!counts_alone).then(|| oom::unexplained(pid)).flatten();
         let seen = Counters::default();
         Ok(Self { enclosure, pid, passed: Some(passed), waiting: None, seen, killings })
     }
@@ -115,7 +115,7 @@ impl Enclosed {
     /// Whether the kernel chose the worker itself at its memory limit. Then its
     /// end is on the way, and tells more than an intent of ours.
     pub(super) fn is_hit(&self) -> bool {
-        self.enclosure.counters().kills_at_limit > 0 && is_ending(self.pid)
+        self.enclosure.counters().kills_at_limit > 0 && Proc::default().is_ending(self.pid)
     }
 
     /// A limit that was passed although no batch runs, if there is one.
@@ -137,7 +137,7 @@ impl Enclosed {
     /// What is to be said of a batch that ended, while the worker lives on.
     pub(super) fn ended(&mut self, ran: Duration) -> Counted {
         if ran > LONG && self.killings.is_some() {
-            self.killings = oom::unexplained(self.pid);
+            self.killings = oom::count_again();
         }
         let Limits { memory_bytes, cpus, .. } = self.enclosure.limits();
         if ran < WORTH_A_LOOK || memory_bytes.is_none() && cpus.is_none() {
@@ -145,7 +145,7 @@ impl Enclosed {
         }
         let now = self.enclosure.counters();
         let before = std::mem::replace(&mut self.seen, now);
-        oom::explain_counted(self.pid, now.oom_kills.saturating_sub(before.oom_kills));
+        oom::explain_counted(now.oom_kills.saturating_sub(before.oom_kills));
         Counted { notes: notes(before, now), lost: self.lost(&now) }
     }
 
@@ -187,14 +187,8 @@ impl Enclosed {
         let passed = self.waiting.filter(|passed| passed.resource == Resource::Memory);
         let now = self.enclosure.counters();
         let oom_kills = now.oom_kills.saturating_sub(self.seen.oom_kills);
-        oom::explain_counted(self.pid, oom_kills);
-        let killings_nearby = killed
-            && self.killings.is_some_and(|before| {
-                oom::unexplained(self.pid).is_some_and(|killings| killings > before)
-            });
-        if killings_nearby {
-            oom::explain();
-        }
+        oom::explain_counted(oom_kills);
+        let killings_nearby = killed && self.killings.is_some_and(oom::explains);
         MemoryEvidence {
             limit,
             soft,

@@ -1,5 +1,6 @@
 //! Conversations: an event in, the actions out, nothing left over.
 
+mod alone;
 mod pressure;
 mod retries;
 

@@ -17,6 +17,22 @@ impl World {
         world
     }
 
+    /// A look finds memory short.
+    fn short(&mut self) -> Vec<Action> {
+        self.still_short(0)
+    }
+
+    /// The same, so much later.
+    fn still_short(&mut self, nanoseconds: u64) -> Vec<Action> {
+        self.now += nanoseconds;
+        let at = Monotonic::from_nanoseconds(self.now);
+        self.on(Event::PressureSeen { at })
+    }
+
+    fn made_way(&mut self, number: u64) -> Vec<Action> {
+        self.on(Event::BatchMadeWay { batch: batch(1, number), call: call(1) })
+    }
+
     fn later(&mut self, nanoseconds: u64) -> Vec<Action> {
         self.now += nanoseconds;
         self.on(Event::Tick)
@@ -34,11 +50,11 @@ fn last_attempt(number: u64) -> Action {
 #[test]
 fn the_youngest_batch_makes_way_and_the_next_only_if_that_was_not_enough() {
     let mut world = World::busy(3);
-    assert_eq!(world.on(Event::PressureBegan), [makes_way(3)]);
-    assert_eq!(world.later(SETTLE * 9), [], "it is not gone yet");
+    assert_eq!(world.short(), [makes_way(3)]);
+    assert_eq!(world.still_short(SETTLE * 9), [], "it is not gone yet");
     assert_eq!(world.exited(3, [None, None]), [], "batch 3 waits");
-    assert_eq!(world.later(SETTLE / 2), []);
-    assert_eq!(world.later(SETTLE / 2), [makes_way(2)]);
+    assert_eq!(world.still_short(SETTLE / 2), []);
+    assert_eq!(world.still_short(SETTLE / 2), [makes_way(2)]);
     assert_eq!(world.exited(2, [None, None]), []);
     assert_eq!(world.on(Event::PressureEnded), [spawn(4, 1), spawn(5, 1)]);
     assert_eq!(world.ready(4), [run(4, 1, 2)]);
@@ -49,9 +65,9 @@ fn the_youngest_batch_makes_way_and_the_next_only_if_that_was_not_enough() {
 fn workers_that_do_nothing_leave_first() {
     let mut world = World::busy(3);
     assert_eq!(world.ended(3), []);
-    assert_eq!(world.on(Event::PressureBegan), [Action::Retire(WorkerId(3))]);
-    assert_eq!(world.later(SETTLE / 2), []);
-    assert_eq!(world.later(SETTLE / 2), [makes_way(2)]);
+    assert_eq!(world.short(), [Action::Retire(WorkerId(3))]);
+    assert_eq!(world.still_short(SETTLE / 2), []);
+    assert_eq!(world.still_short(SETTLE / 2), [makes_way(2)]);
     // And nobody keeps a worker for later.
     assert_eq!(world.ended(1), [Action::Retire(WorkerId(1))]);
 }
@@ -59,7 +75,7 @@ fn workers_that_do_nothing_leave_first() {
 #[test]
 fn while_memory_is_short_one_batch_begins_when_nothing_runs() {
     let mut world = World::busy(1);
-    assert_eq!(world.on(Event::PressureBegan), []);
+    assert_eq!(world.short(), []);
     assert_eq!(world.submit(1, 2), []);
     assert_eq!(world.submit(1, 3), []);
     assert_eq!(world.ended_after(1, SHORT), [run(1, 1, 2)], "neither is 3 prefetched");
@@ -72,7 +88,7 @@ fn while_memory_is_short_one_batch_begins_when_nothing_runs() {
 fn what_is_prefetched_waits_for_better_times() {
     let mut world = World::that_ran(1, None, SHORT);
     assert_eq!(world.submit(1, 3), [prefetch(1, 1, 3)]);
-    assert_eq!(world.on(Event::PressureBegan), [withdraw(1, 1, 3)]);
+    assert_eq!(world.short(), [withdraw(1, 1, 3)]);
     assert_eq!(world.withdrawn(1, 3, true), []);
     assert_eq!(world.on(Event::PressureEnded), []);
     assert_eq!(world.ended_after(1, SHORT), [run(1, 1, 3)]);
@@ -81,10 +97,13 @@ fn what_is_prefetched_waits_for_better_times() {
 #[test]
 fn a_batch_that_is_alone_and_still_too_much_runs_no_more() {
     let mut world = World::busy(2);
-    assert_eq!(world.on(Event::PressureBegan), [makes_way(2)]);
+    assert_eq!(world.short(), [makes_way(2)]);
     assert_eq!(world.exited(2, [Some(batch(1, 2)), None]), []);
-    assert_eq!(world.later(SETTLE), [], "it fails if it is stopped, so not at once");
-    assert_eq!(world.later(PATIENCE - SETTLE), [last_attempt(1), makes_way(1)]);
+    assert_eq!(world.still_short(SETTLE), [], "it fails if it is stopped, so not at once");
+    assert_eq!(world.later(PATIENCE * 9), [], "nobody looked meanwhile: it may be over");
+    world.now -= PATIENCE * 9;
+    assert_eq!(world.still_short(PATIENCE - 9), []);
+    assert_eq!(world.still_short(9), [last_attempt(1), makes_way(1)]);
     assert_eq!(world.exited(1, [Some(batch(1, 1)), None]), []);
     assert!(world.scheduler.is_quiet());
 }
@@ -92,23 +111,35 @@ fn a_batch_that_is_alone_and_still_too_much_runs_no_more() {
 #[test]
 fn a_batch_that_begins_alone_has_its_time() {
     let mut world = World::busy(1);
-    world.on(Event::PressureBegan);
+    world.short();
     world.submit(1, 2);
     world.now += PATIENCE - 9;
     assert_eq!(world.ended(1), [run(1, 1, 2)]);
-    assert_eq!(world.later(PATIENCE / 2), []);
-    assert_eq!(world.later(PATIENCE / 2), [last_attempt(2), makes_way(1)]);
+    assert_eq!(world.still_short(PATIENCE), [], "the first look since it began");
+    assert_eq!(world.still_short(PATIENCE), [last_attempt(2), makes_way(1)]);
+}
+
+#[test]
+fn what_was_seen_before_somebody_left_is_no_news() {
+    let mut world = World::busy(2);
+    assert_eq!(world.short(), [makes_way(2)]);
+    let before = Monotonic::from_nanoseconds(world.now);
+    assert_eq!(world.exited(2, [Some(batch(1, 2)), None]), []);
+    world.now += PATIENCE * 9;
+    assert_eq!(world.on(Event::PressureSeen { at: before }), []);
+    assert_eq!(world.short(), [], "one look is not enough");
 }
 
 #[test]
 fn a_batch_that_made_way_often_enough_stays_while_another_one_can_go() {
     let mut world = World::busy(3);
     world.on(Event::BatchStays { batch: batch(1, 3), call: call(1) });
-    assert_eq!(world.on(Event::PressureBegan), [makes_way(2)]);
+    assert_eq!(world.short(), [makes_way(2)]);
     assert_eq!(world.exited(2, [None, None]), []);
-    assert_eq!(world.later(SETTLE), [makes_way(1)]);
+    assert_eq!(world.still_short(SETTLE), [makes_way(1)]);
     assert_eq!(world.exited(1, [None, None]), []);
-    assert_eq!(world.later(PATIENCE), [last_attempt(3), makes_way(3)]);
+    assert_eq!(world.still_short(SETTLE), []);
+    assert_eq!(world.still_short(PATIENCE), [last_attempt(3), makes_way(3)]);
 }
 
 #[test]
@@ -121,10 +152,10 @@ fn batches_that_may_not_run_again_make_way_last_and_not_at_once() {
         assert_eq!(world.submit(2, number), [spawn(number, 2)]);
         assert_eq!(world.ready(number), [run(number, 2, number)]);
     }
-    assert_eq!(world.on(Event::PressureBegan), [makes_way(1)]);
+    assert_eq!(world.short(), [makes_way(1)]);
     assert_eq!(world.exited(1, [None, None]), []);
-    assert_eq!(world.later(SETTLE), []);
-    assert_eq!(world.later(PATIENCE), [makes_way(3)]);
+    assert_eq!(world.still_short(SETTLE), []);
+    assert_eq!(world.still_short(PATIENCE), [makes_way(3)]);
 }
 
 #[test]
@@ -132,10 +163,12 @@ fn a_batch_that_ended_is_forgotten() {
     let mut world = World::busy(2);
     for number in 1..=2 {
         world.on(Event::BatchStays { batch: batch(1, number), call: call(1) });
+        world.made_way(number);
     }
     world.ended(1);
     world.exited(2, [Some(batch(1, 2)), None]);
-    assert!(world.scheduler.call_mut(call(1)).unwrap().stays.is_empty());
+    let call = world.scheduler.call_mut(call(1)).unwrap();
+    assert!(call.stays.is_empty() && call.made_way.is_empty());
 }
 
 #[test]
@@ -154,7 +187,7 @@ fn after_memory_ran_out_nothing_begins_for_a_moment_unless_nothing_runs() {
 #[test]
 fn a_worker_that_is_ready_is_used_although_it_is_the_turn_of_somebody_else() {
     let mut world = World::busy(1);
-    world.on(Event::PressureBegan);
+    world.short();
     world.client(2, None);
     assert_eq!(world.submit(1, 2), []);
     assert_eq!(world.submit(2, 1), []);
@@ -167,12 +200,12 @@ fn a_worker_that_is_ready_is_used_although_it_is_the_turn_of_somebody_else() {
 #[test]
 fn while_what_runs_fits_nobody_makes_way_and_nothing_begins() {
     let mut world = World::busy(3);
-    assert_eq!(world.on(Event::PressureBegan), [makes_way(3)]);
+    assert_eq!(world.short(), [makes_way(3)]);
     assert_eq!(world.exited(3, [None, None]), []);
     assert_eq!(world.on(Event::PressureEased), []);
     assert_eq!(world.later(PATIENCE), []);
     assert_eq!(world.ended(2), [Action::Retire(WorkerId(2))]);
     assert_eq!(world.later(PATIENCE), [], "the last one may run to its end");
-    assert_eq!(world.on(Event::PressureBegan), []);
-    assert_eq!(world.later(PATIENCE), [last_attempt(1), makes_way(1)]);
+    assert_eq!(world.short(), []);
+    assert_eq!(world.still_short(PATIENCE), [last_attempt(1), makes_way(1)]);
 }

@@ -1,5 +1,7 @@
 //! What the scheduler promises whatever happens, in whatever order.
 
+mod happenings;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -7,28 +9,13 @@ use clutch_executor::clock::Monotonic;
 use clutch_executor::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 use clutch_executor::scheduler::{Action, Event, Options, Scheduler, StopReason};
 
+use happenings::{Dice, happen};
+
 const SLOTS: usize = 2;
 const MAX_WORKERS: usize = 5;
 const WORKER_MAX_BATCHES: u64 = 20;
-
-/// Numbers that look random and are the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.0 >> 33) % sides
-    }
-
-    fn pick<T: Copy>(&mut self, from: impl IntoIterator<Item = T>) -> Option<T> {
-        let from: Vec<T> = from.into_iter().collect();
-        let count = u64::try_from(from.len()).ok()?;
-        if count == 0 {
-            return None;
-        }
-        from.get(usize::try_from(self.roll(count)).ok()?).copied()
-    }
-}
+/// A batch that made way so often runs alone.
+const ALONE: u32 = 2;
 
 /// What a worker does, as the world outside of the scheduler knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +55,11 @@ struct World {
     scarce_until: u64,
     /// Workers that made way.
     made_way: usize,
+    /// Batches that made way: how often, and what ran beside them then, until one
+    /// of those ended.
+    pressed: BTreeMap<BatchId, (u32, BTreeSet<BatchId>)>,
+    /// Times that a batch ran alone.
+    alone: usize,
     /// Batches that are not run again.
     last: BTreeSet<BatchId>,
     /// Attempts that failed and were followed by another one.
@@ -102,6 +94,8 @@ impl World {
             acute: false,
             scarce_until: 0,
             made_way: 0,
+            pressed: BTreeMap::new(),
+            alone: 0,
             last: BTreeSet::new(),
             again: 0,
             calls: BTreeMap::new(),
@@ -125,18 +119,22 @@ impl World {
         match action {
             Action::Spawn { worker, profile } => {
                 self.assert_may_begin();
+                let alone = self.is_for_one_alone();
+                assert!(!alone || self.workers.is_empty(), "{worker} besides one alone");
                 assert!(self.profiles.insert(worker, profile).is_none(), "{worker} twice");
                 self.workers.insert(worker, Doing::Starting);
             }
             Action::Run { worker, batch } => {
                 self.assert_may_begin();
                 assert!(!self.last.contains(&batch), "{batch} had its last attempt");
+                self.assert_patient(worker, batch);
                 let before = self.workers.insert(worker, Doing::Running(batch));
                 assert_eq!(before, Some(Doing::Nothing), "{worker} was not idle");
                 self.give(worker, batch);
             }
             Action::Prefetch { worker, batch } => {
                 assert!(!self.is_short(), "{worker} gets more while memory is short");
+                assert!(!self.is_for_one_alone(), "{worker} gets more besides one alone");
                 assert!(matches!(self.workers[&worker], Doing::Running(_)), "{worker} is idle");
                 let before = self.nexts.insert(worker, Next::Offered(batch));
                 assert_eq!(before, None, "{worker} has one");
@@ -204,6 +202,51 @@ impl World {
         assert!(!self.is_short() || self.held() == 0, "more begins while memory is short");
     }
 
+    /// What made way does not begin too early, nor does anything else instead.
+    fn assert_patient(&mut self, worker: WorkerId, batch: BatchId) {
+        let (times, beside) = self.pressed.get(&batch).cloned().unwrap_or_default();
+        if times >= ALONE {
+            assert_eq!(self.workers.len(), 1, "{batch} is not alone");
+            assert!(!self.given.contains_key(&worker), "{worker} has memory of others");
+            self.alone += 1;
+        } else {
+            assert!(!self.is_for_one_alone(), "{batch} begins besides one alone");
+            assert!(beside.is_empty() || self.held() == 0, "{batch} begins too early");
+        }
+    }
+
+    /// A batch waits to run alone, or does.
+    fn is_for_one_alone(&self) -> bool {
+        let mut open = self.calls.values().flat_map(|(_, open)| open);
+        open.any(|batch| self.pressed.get(batch).is_some_and(|(times, _)| *times >= ALONE))
+    }
+
+    /// A batch loses its worker for want of memory, or soon will.
+    fn press(&mut self, call: CallId, batch: BatchId) {
+        let running = self.workers.values().filter_map(|doing| match doing {
+            Doing::Running(batch) | Doing::Dying(Some(batch)) => Some(*batch),
+            Doing::Starting | Doing::Nothing | Doing::Leaving | Doing::Dying(None) => None,
+        });
+        let beside = running.filter(|other| *other != batch).collect();
+        let times = self.pressed.get(&batch).map_or(0, |(times, _)| *times) + 1;
+        self.pressed.insert(batch, (times, beside));
+        self.tell(Event::BatchMadeWay { batch, call });
+    }
+
+    fn call_of(&self, batch: BatchId) -> Option<CallId> {
+        let mut calls = self.calls.iter();
+        calls.find_map(|(call, (_, open))| open.contains(&batch).then_some(*call))
+    }
+
+    /// It runs no more, whatever comes of it.
+    fn release(&mut self, ended: BatchId) {
+        for (_, beside) in self.pressed.values_mut() {
+            if beside.contains(&ended) {
+                beside.clear();
+            }
+        }
+    }
+
     fn give(&mut self, worker: WorkerId, batch: BatchId) {
         assert_eq!(self.profiles[&worker].session, batch.session, "somebody else's worker");
         let given = self.given.entry(worker).or_default();
@@ -236,6 +279,9 @@ impl World {
             Some(Doing::Running(batch) | Doing::Dying(Some(batch))) => Some(batch),
             _ => None,
         };
+        for batch in running {
+            self.release(batch);
+        }
         let heard = heard || running.is_some_and(|batch| self.last.contains(&batch));
         let ended = match self.nexts.remove(&worker) {
             Some(Next::Claimed(next)) => [running, Some(next)],
@@ -248,6 +294,11 @@ impl World {
     fn check(&self) {
         let held = self.held();
         assert!(held <= SLOTS, "more than the slots");
+        if self.is_for_one_alone() {
+            let leaving = self.workers.values().any(|doing| *doing == Doing::Leaving);
+            assert!(held > 0 || leaving, "nobody goes on");
+            return;
+        }
         let slots = if self.is_short() { 1 } else { SLOTS };
         for (call, (most, open)) in &self.calls {
             let running = self.workers.values().filter(|doing| match doing {
@@ -256,7 +307,9 @@ impl World {
             });
             let running = running.count();
             assert!(running <= *most as usize, "more than the call asked for");
-            if held < slots && running < *most as usize {
+            let held_back = |batch| self.pressed.get(batch).is_some_and(|(_, b)| !b.is_empty());
+            let held_back = held > 0 && open.iter().any(held_back);
+            if held < slots && running < *most as usize && !held_back {
                 let idle_away = |next: &Next| matches!(next, Next::Offered(b) if open.contains(b));
                 assert!(!self.nexts.values().any(idle_away), "{call:?} could run what waits");
                 let room = self.workers.len() < MAX_WORKERS;
@@ -304,6 +357,7 @@ impl World {
         let next = self.nexts.remove(&worker).map(|next| match next {
             Next::Offered(batch) | Next::Claimed(batch) => batch,
         });
+        self.release(batch);
         let dying = matches!(self.workers[&worker], Doing::Dying(_));
         let doing = next.map_or(Doing::Nothing, Doing::Running);
         self.workers.insert(worker, if dying { Doing::Dying(next) } else { doing });
@@ -319,122 +373,16 @@ impl World {
     }
 }
 
-/// Something happens.
-fn happen(world: &mut World, dice: &mut Dice, number: u64) {
-    let session = SessionId(dice.roll(3));
-    match dice.roll(17) {
-        0 => {
-            let call = CallId { session, call: number };
-            let profile = ProfileId { session, profile: dice.roll(2) };
-            let most = u32::try_from(dice.roll(4)).unwrap_or(0) + 1;
-            world.calls.insert(call, (most, BTreeSet::new()));
-            let makes_way = dice.roll(3) > 0;
-            world.tell(Event::CallOpened { call, profile, max_running: Some(most), makes_way });
-        }
-        1..=5 => {
-            let Some(call) = dice.pick(world.calls.keys().copied()) else { return };
-            let batch = BatchId { session: call.session, batch: number };
-            world.submitted.insert(batch);
-            world.calls.entry(call).or_default().1.insert(batch);
-            let small = dice.roll(9) > 0;
-            world.tell(Event::BatchSubmitted { batch, call, small });
-        }
-        6..=8 => {
-            let Some((worker, doing)) = dice.pick(world.workers.iter().map(|(w, d)| (*w, *d)))
-            else {
-                return;
-            };
-            match doing {
-                Doing::Starting => world.ready(worker),
-                // Its answer was on its way before it died, or it was not.
-                Doing::Dying(Some(batch)) if dice.roll(3) == 0 => {
-                    world.finished(worker, batch, false, 1, false);
-                }
-                Doing::Running(batch) => {
-                    let (recycle, again) = (dice.roll(9) == 0, dice.roll(6) == 0);
-                    world.finished(worker, batch, recycle, dice.roll(3), again);
-                }
-                Doing::Nothing | Doing::Leaving | Doing::Dying(_) => {
-                    world.worker_ends(worker, true);
-                }
-            }
-        }
-        9 => {
-            let Some(worker) = dice.pick(world.workers.keys().copied()) else { return };
-            let heard = dice.roll(2) == 0;
-            world.worker_ends(worker, heard);
-        }
-        10 => {
-            let Some(call) = dice.pick(world.calls.keys().copied()) else { return };
-            world.calls.remove(&call);
-            world.tell(Event::CallClosed(call));
-        }
-        11..=12 => {
-            let Some(worker) = dice.pick(world.nexts.keys().copied()) else { return };
-            world.claim(worker);
-        }
-        13 => pressure(world, dice),
-        14 if world.short => {
-            world.now += dice.roll(3) * 600_000_000;
-            world.tell(Event::Tick);
-        }
-        _ if dice.roll(20) == 0 => {
-            world.close_session(session);
-            world.tell(Event::SessionOpened(session));
-        }
-        _ => {
-            world.now += dice.roll(2) * 20_000_000;
-            world.tell(Event::Tick);
-        }
-    }
-}
-
-/// Memory comes and goes.
-fn pressure(world: &mut World, dice: &mut Dice) {
-    match dice.roll(7) {
-        0 | 1 => {
-            (world.short, world.acute) = (true, true);
-            world.tell(Event::PressureBegan);
-        }
-        2 | 3 => {
-            // As far as that is known, there is enough.
-            (world.short, world.acute, world.scarce_until) = (false, false, 0);
-            world.tell(Event::PressureEnded);
-        }
-        4 => {
-            if !world.short {
-                world.scarce_until = world.now + 1 + 1_000_000_000;
-            }
-            world.tell(Event::MemoryRanOut);
-        }
-        5 => {
-            (world.short, world.acute) = (true, false);
-            world.tell(Event::PressureEased);
-        }
-        _ => {
-            let running = world.workers.values().filter_map(|doing| match doing {
-                Doing::Running(batch) => Some(*batch),
-                Doing::Starting | Doing::Nothing | Doing::Leaving | Doing::Dying(_) => None,
-            });
-            let Some(batch) = dice.pick(running) else { return };
-            let mut calls = world.calls.iter();
-            let call = calls.find_map(|(call, (_, open))| open.contains(&batch).then_some(*call));
-            let Some(call) = call else { return };
-            world.tell(Event::BatchStays { batch, call });
-        }
-    }
-}
-
 #[test]
 fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
     let (mut prefetched, mut withdrawn) = (0, [0, 0]);
-    let (mut again, mut made_way, mut last) = (0, 0, 0);
+    let (mut again, mut made_way, mut last, mut alone) = (0, 0, 0, 0);
     for seed in 0..40 {
         let (mut world, mut dice) = (World::new(), Dice(seed));
         for session in 0..3 {
             world.tell(Event::SessionOpened(SessionId(session)));
         }
-        for number in 0..800 {
+        for number in 0..1200 {
             happen(&mut world, &mut dice, number);
         }
         world.settle();
@@ -447,11 +395,15 @@ fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
         again += world.again;
         made_way += world.made_way;
         last += world.last.len();
+        alone += world.alone;
         assert!(world.profiles.len() > 20 && world.ended.len() > 50, "seed {seed}: too quiet");
     }
     assert!(
         prefetched > 100 && withdrawn.iter().all(|count| *count > 10),
         "{prefetched} {withdrawn:?}"
     );
-    assert!(again > 100 && made_way > 50 && last > 20, "{again} {made_way} {last}");
+    assert!(
+        again > 100 && made_way > 50 && last > 20 && alone > 20,
+        "{again} {made_way} {last} {alone}"
+    );
 }
