@@ -279,7 +279,7 @@ impl World {
             Some(Doing::Running(batch) | Doing::Dying(Some(batch))) => Some(batch),
             _ => None,
         };
-        for batch in running {
+        if let Some(batch) = running {
             self.release(batch);
         }
         let heard = heard || running.is_some_and(|batch| self.last.contains(&batch));
