@@ -84,6 +84,16 @@ impl Scheduler {
         self.release_where(|_| true);
     }
 
+    /// A batch begins, and nothing else runs: whatever made way before waits for
+    /// it, or both would be killed again.
+    pub(super) fn hold_others_back(&mut self, first: BatchId) {
+        let calls = self.sessions.values_mut().flat_map(|session| session.calls.values_mut());
+        let all = calls.flat_map(|call| call.made_way.iter_mut());
+        for (_, made_way) in all.filter(|(batch, _)| **batch != first) {
+            made_way.beside = vec![first];
+        }
+    }
+
     fn release_where(&mut self, chosen: impl Fn(&MadeWay) -> bool) {
         let calls = self.sessions.values_mut().flat_map(|session| session.calls.values_mut());
         let all = calls.flat_map(|call| call.made_way.values_mut());
@@ -108,7 +118,8 @@ impl Scheduler {
             })
     }
 
-    fn running(&self) -> impl Iterator<Item = (CallId, BatchId)> {
+    /// What runs, and for which call.
+    pub(super) fn running(&self) -> impl Iterator<Item = (CallId, BatchId)> {
         let batches = self.workers.values().filter_map(|worker| worker.state.batches());
         batches.map(|busy| (busy.call, busy.running))
     }

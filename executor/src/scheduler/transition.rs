@@ -115,6 +115,9 @@ impl Scheduler {
         now: Monotonic,
         actions: &mut Vec<Action>,
     ) {
+        if self.running().next().is_none() {
+            self.hold_others_back(batch);
+        }
         let busy = self.begin(call, batch, now);
         self.set_state(worker, WorkerState::Busy(busy));
         self.count_given(worker);

@@ -51,6 +51,21 @@ fn what_made_way_begins_when_nothing_runs() {
 }
 
 #[test]
+fn of_two_that_made_way_at_once_the_second_waits_for_the_first() {
+    let mut world = World::with_slots(4);
+    world.client(1, None);
+    for number in 1..=2 {
+        assert_eq!(world.submit(1, number), [spawn(number, 1)]);
+        assert_eq!(world.ready(number), [run(number, 1, number)]);
+    }
+    assert_eq!(world.makes_way(2, 2), []);
+    assert_eq!(world.makes_way(1, 1), [spawn(3, 1), spawn(4, 1)]);
+    assert_eq!(world.ready(3), [run(3, 1, 1)]);
+    assert_eq!(world.ready(4), []);
+    assert_eq!(world.ended(3), [run(3, 1, 2)]);
+}
+
+#[test]
 fn what_made_way_twice_runs_alone_in_a_new_worker() {
     let mut world = World::where_one_made_way();
     assert_eq!(world.ended(1), [run(1, 1, 3)]);
