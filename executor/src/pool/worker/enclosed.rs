@@ -13,7 +13,7 @@ use crate::limits::{Counters, Enclosure, Limits, Passed, Resource};
 use crate::pool::ProgressPage;
 use crate::pool::death::{Lost, MemoryEvidence};
 use crate::pool::oom;
-use crate::pool::orphans::is_ending;
+use crate::processes::Proc;
 
 /// A batch that ran shorter than this is not worth a look at the counters.
 const WORTH_A_LOOK: Duration = Duration::from_millis(1);
@@ -115,7 +115,7 @@ impl Enclosed {
     /// Whether the kernel chose the worker itself at its memory limit. Then its
     /// end is on the way, and tells more than an intent of ours.
     pub(super) fn is_hit(&self) -> bool {
-        self.enclosure.counters().kills_at_limit > 0 && is_ending(self.pid)
+        self.enclosure.counters().kills_at_limit > 0 && Proc::default().is_ending(self.pid)
     }
 
     /// A limit that was passed although no batch runs, if there is one.
