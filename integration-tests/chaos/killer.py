@@ -10,6 +10,11 @@ from schedule import Kill
 from support import processes
 
 NAMES = {"worker": "clutch-worker", "zygote": "clutch-zygote", "agent": "clutch"}
+# A zygote that does not start three times within so many seconds is not started again for
+# a while: that is promised, so one that may be about to start is killed twice at most.
+START_BOUND = 2
+START_BOUND_SECONDS = 30.0
+START_SECONDS = 4.0
 
 
 class Killer:
@@ -25,6 +30,7 @@ class Killer:
         self._schedule = schedule
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._starts_spoilt: collections.deque[float] = collections.deque(maxlen=START_BOUND)
         self.killed: collections.Counter[str] = collections.Counter()
 
     def __enter__(self) -> "Killer":
@@ -41,8 +47,20 @@ class Killer:
             if self._over.wait(max(0.0, begin + kill.at - time.monotonic())):
                 return
             if alive := family(kill.kind):
-                processes.kill(alive[int(kill.choice * len(alive))])
+                victim = alive[int(kill.choice * len(alive))]
+                if kill.kind == "zygote" and not self._may_spoil(victim):
+                    continue
+                processes.kill(victim)
                 self.killed[kill.kind] += 1
+
+    def _may_spoil(self, zygote: int) -> bool:
+        if processes.age_seconds(zygote) >= START_SECONDS:
+            return True
+        now, spoilt = time.monotonic(), self._starts_spoilt
+        if len(spoilt) == START_BOUND and now - spoilt[0] < START_BOUND_SECONDS:
+            return False
+        spoilt.append(now)
+        return True
 
 
 def family(kind: str) -> list[int]:

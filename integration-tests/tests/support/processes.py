@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 MARK = "CLUTCH_TEST_MARK"
@@ -85,6 +86,13 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time that the process used so far, without its children's."""
     user, system = _stat(pid)[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def age_seconds(pid: int) -> float:
+    """Return how long ago the process began; 0 when it is gone."""
+    fields = _stat(pid)
+    begun = int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else float("inf")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
 
 
 def descriptors_of(pid: int) -> list[str]:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -89,6 +90,15 @@ class _Connection:
                 # It may be about to die of what took the last session.
                 if not self._agent.last_words():
                     raise
+        try:
+            return self._start_private()
+        except AgentUnavailableError:
+            # One that somebody killed says nothing of the next one.
+            if self._agent is None or self._agent.last_words().get("signal") != signal.SIGKILL:
+                raise
+        return self._start_private()
+
+    def _start_private(self) -> Session:
         self._agent = PrivateAgent(self._python or sys.executable)
         return self._connect_private(self._agent)
 
