@@ -119,6 +119,17 @@ impl World {
         self.check();
     }
 
+    /// Where nothing runs, those that made way wait for this one.
+    fn begins_first(&mut self, batch: BatchId) {
+        let runs = |doing: &Doing| matches!(doing, Doing::Running(_) | Doing::Dying(Some(_)));
+        if self.workers.values().any(runs) {
+            return;
+        }
+        for (_, (_, beside)) in self.pressed.iter_mut().filter(|(other, _)| **other != batch) {
+            *beside = BTreeSet::from([batch]);
+        }
+    }
+
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Spawn { worker, profile } => {
@@ -132,17 +143,7 @@ impl World {
                 self.assert_may_begin();
                 assert!(!self.last.contains(&batch), "{batch} had its last attempt");
                 self.assert_patient(worker, batch);
-                if !self
-                    .workers
-                    .values()
-                    .any(|doing| matches!(doing, Doing::Running(_) | Doing::Dying(Some(_))))
-                {
-                    for (other, (_, beside)) in &mut self.pressed {
-                        if *other != batch {
-                            *beside = BTreeSet::from([batch]);
-                        }
-                    }
-                }
+                self.begins_first(batch);
                 let before = self.workers.insert(worker, Doing::Running(batch));
                 assert_eq!(before, Some(Doing::Nothing), "{worker} was not idle");
                 self.give(worker, batch);
