@@ -58,6 +58,9 @@ struct World {
     /// Batches that made way: how often, and what ran beside them then, until one
     /// of those ended.
     pressed: BTreeMap<BatchId, (u32, BTreeSet<BatchId>)>,
+    /// Batches whose worker did not start, until the scheduler is told what comes
+    /// of them.
+    undecided: BTreeSet<BatchId>,
     /// Times that a batch ran alone.
     alone: usize,
     /// Batches that are not run again.
@@ -95,6 +98,7 @@ impl World {
             scarce_until: 0,
             made_way: 0,
             pressed: BTreeMap::new(),
+            undecided: BTreeSet::new(),
             alone: 0,
             last: BTreeSet::new(),
             again: 0,
@@ -109,6 +113,9 @@ impl World {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             self.now += 1;
+            if let Event::BatchReturned { batch, .. } = event {
+                self.undecided.remove(&batch);
+            }
             if self.held() == 0 {
                 // There is nothing to wait for.
                 self.pressed.values_mut().for_each(|(_, beside)| beside.clear());
@@ -193,6 +200,7 @@ impl World {
                 let call =
                     calls.find_map(|(call, (_, open))| open.contains(&batch).then_some(*call));
                 self.again += usize::from(call.is_some());
+                self.undecided.insert(batch);
                 return call.map(|call| {
                     let makes_way = worker.0.is_multiple_of(2);
                     Event::BatchReturned { batch, call, makes_way }
@@ -233,8 +241,9 @@ impl World {
 
     /// A batch waits to run alone, or does.
     fn is_for_one_alone(&self) -> bool {
-        let mut open = self.calls.values().flat_map(|(_, open)| open);
-        open.any(|batch| self.pressed.get(batch).is_some_and(|(times, _)| *times >= ALONE))
+        let open = self.calls.values().flat_map(|(_, open)| open);
+        let mut waiting = open.filter(|batch| !self.undecided.contains(batch));
+        waiting.any(|batch| self.pressed.get(batch).is_some_and(|(times, _)| *times >= ALONE))
     }
 
     /// A batch loses its worker for want of memory, or soon will.

@@ -618,8 +618,8 @@ pub enum NoteKind {
     ThreadsLeft = 2,
     /// Files that tasks opened are still open, so many that the worker is replaced.
     FilesLeft = 3,
-    /// Processes that tasks started were killed by the kernel at the memory limit,
-    /// while the worker lived on.
+    /// Processes that tasks started were killed by the kernel because memory ran
+    /// short outside of their limit, while the worker lived on.
     ChildrenOutOfMemory = 4,
     /// Tasks were held back by their CPU limit, for so many milliseconds together.
     CpuThrottled = 5,
