@@ -75,6 +75,8 @@ pub(crate) struct Shared<T> {
     pub(crate) slots: AtomicU32,
     /// Set before any batch is submitted; empty where descriptors do not reach us.
     pub(crate) data_line: OnceLock<Arc<DataLine>>,
+    /// Held while endings of a lost session are queued.
+    losing: Mutex<()>,
     pub(crate) couriers: Arc<Couriers<T>>,
 }
 
@@ -140,6 +142,7 @@ impl<T: Send + 'static> Session<T> {
             outputs: Outputs::default(),
             slots: AtomicU32::new(opened.slots),
             data_line: OnceLock::new(),
+            losing: Mutex::new(()),
             couriers: Arc::new(Couriers::new(network)),
         });
         let session_id = opened.session_id.clone();
@@ -323,6 +326,9 @@ impl<T: Send + 'static> Shared<T> {
 
     /// The agent is gone; the first reason counts.
     pub(crate) fn lose(&self, reason: String) {
+        // Whoever ends the couriers after this finds all endings queued, also
+        // when another thread was first.
+        let _losing = self.losing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.lock();
         if state.lost.is_some() {
             return;

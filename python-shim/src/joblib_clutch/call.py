@@ -197,9 +197,15 @@ class Call:
         self._arrived.extend(endings)
         # A list that outlives its endings would keep their results alive.
         endings.clear()
+        failed: Exception | None = None
         while self._arrived:
             batch, word, *told = self._arrived.popleft()
-            self._handle(batch, word, told)
+            try:
+                self._handle(batch, word, told)
+            except Exception as error:  # noqa: BLE001 - raised below, not before the others
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def close(self) -> bool:
         """End the call at once, cancelling what has not ended.

@@ -100,14 +100,17 @@ class Route:
             The batch.
         """
         link = self._link
+        # Before: it may be lost, and sent again by another thread, before we are back.
+        batch.attempts += 1
         try:
             sent = self._submit(link, batch)
         except Exception as error:  # noqa: BLE001 - joblib would hang
             _post(link, batch, error)
             return
         if sent:
-            batch.attempts += 1
-        elif self._most == 0:
+            return
+        batch.attempts -= 1
+        if self._most == 0:
             _post(link, batch, link.session.lost_error())
         else:
             self._wait(batch)
@@ -203,6 +206,7 @@ class Route:
                 self._end(self._give_up(lost, _cancelled(), 0))
                 return
             if self._sent_again(link, lost):
+                self._end([])
                 return
 
     def _end(self, given_up: list[Batch]) -> None:
@@ -245,11 +249,11 @@ class Route:
         if batch.future.done:  # by the failure of another batch
             _post(link, batch, _cancelled())
             return
-        if batch.attempts > 0 and batch.session is not None:
-            batch.losses.append(f"the agent was lost: {batch.session.how()}")
-        # Counted whether it gets there or not: an agent may be lost at once each time.
-        batch.attempts += 1
         try:
+            if batch.attempts > 0 and batch.session is not None:
+                batch.losses.append(f"the agent was lost: {batch.session.how()}")
+            # Counted whether it gets there or not: an agent may be lost at once each time.
+            batch.attempts += 1
             sent = self._submit(link, batch)
         except Exception as error:  # noqa: BLE001 - as above
             _post(link, batch, error)
@@ -296,8 +300,8 @@ class Route:
         text = f"the agent was lost ({lost.how()}); {count} run again on {where}"
         try:
             warnings.warn(text, ClutchWarning, stacklevel=1)
-        except ClutchWarning:
-            # Nobody could handle it as an error here.
+        except Exception:  # noqa: BLE001 - a warning made an error, or a hook of the user's
+            # Nobody could handle it here, and batches wait for this thread.
             _logger.warning(text)
 
 
