@@ -233,7 +233,9 @@ def test_an_agent_that_stays_away_is_told(agent: FakeAgent, return_as: str) -> N
         list(Parallel(n_jobs=2, return_as=return_as)(delayed(double)(i) for i in range(4)))
 
 
-def lost_call(agent: FakeAgent) -> tuple[Call, list[Any], threading.Semaphore]:
+def lost_call(
+    agent: FakeAgent, *, raises: bool = False
+) -> tuple[Call, list[Any], threading.Semaphore]:
     """Begin a call whose agent goes away for good; return what its callbacks got."""
     futures: list[Any] = []
     called = threading.Semaphore(0)
@@ -241,6 +243,8 @@ def lost_call(agent: FakeAgent) -> tuple[Call, list[Any], threading.Semaphore]:
     def callback(future: Any) -> None:
         futures.append(future)
         called.release()
+        if raises:
+            raise LookupError("in a callback")
 
     call = Call()
     settings = Settings(agents=agent.address)
@@ -273,6 +277,14 @@ def test_each_callback_comes_once_when_no_agent_is_found(agent: FakeAgent) -> No
     assert len(set(futures)) == 3
     call.close()
     assert not called.acquire(blocking=False)
+
+
+def test_a_callback_that_raises_holds_no_other_back(agent: FakeAgent) -> None:
+    call, futures, called = lost_call(agent, raises=True)
+    for _ in range(3):
+        assert called.acquire(timeout=30)
+    assert len(set(futures)) == 3
+    call.close()
 
 
 def test_what_is_submitted_while_there_is_no_agent_waits_for_it(
