@@ -18,6 +18,11 @@ const INTERVAL: u64 = 200_000_000;
 /// line, the agent's memory and a copy: running them again may cost less.
 const SAVED_BYTES: u64 = 1 << 20;
 
+/// Most bytes of pickled results that one attempt at a batch saves. What is
+/// saved leaves the memory that the worker is held to, and stays in that of the
+/// agent, which serves everybody, until the batch ends.
+const BATCH_BYTES: u64 = 64 << 20;
+
 /// Saving may take this part of the time that it saves.
 const PART: u64 = 20;
 
@@ -45,8 +50,8 @@ impl Saving {
         self.saved_bytes
     }
 
-    /// Sends results to the agent, unless they are too large or cannot be
-    /// pickled: the batch's answer will tell. Returns the results that are left,
+    /// Sends results to the agent, unless they are too large, also with what was
+    /// saved before, or cannot be pickled: the batch's answer will tell. Returns the results that are left,
     /// and moves the times of those that are gone out of the report. A batch
     /// whose results are dear to save is not asked again.
     pub(crate) fn save<'py>(
@@ -58,7 +63,8 @@ impl Saving {
     ) -> Bound<'py, PyList> {
         let Some(since) = self.since.take() else { return results };
         let (py, begin) = (results.py(), now());
-        let room = line.max_payload_bytes().saturating_sub(self.saved_bytes).min(SAVED_BYTES);
+        let most = line.max_payload_bytes().min(BATCH_BYTES);
+        let room = most.saturating_sub(self.saved_bytes).min(SAVED_BYTES);
         let Ok(Some(pickle)) = results::dump_inside(tools, &results, room) else { return results };
         let pickle = pickle.as_bytes();
         let task_nanoseconds = std::mem::take(&mut report.task_nanoseconds);

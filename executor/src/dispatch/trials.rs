@@ -62,8 +62,12 @@ impl Trials {
         terms: Terms,
     ) -> Option<Box<BatchOutcome>> {
         let saved = take(&mut outcome.saved);
-        self.saved.pickles.extend(saved.pickles);
-        self.saved.task_nanoseconds.extend(saved.task_nanoseconds);
+        // A task may have returned although the kernel had killed a process of
+        // its own, and nobody knows which of the attempt's tasks that was.
+        if !outcome.result.as_ref().is_err_and(|failure| failure.kind == Kind::MemoryLimit) {
+            self.saved.pickles.extend(saved.pickles);
+            self.saved.task_nanoseconds.extend(saved.task_nanoseconds);
+        }
         if let Some(failure) = self.too_large(&outcome, terms) {
             outcome.result = Err(failure);
         } else if outcome.result.is_err() && self.first_task() >= terms.tasks {
@@ -208,6 +212,18 @@ mod tests {
         let whole = trials.ended(dead, TERMS).unwrap();
         assert_eq!(whole.result.unwrap().payload, NO_RESULTS);
         assert_eq!((whole.saved.pickles.len(), whole.timings.task_nanoseconds.len()), (4, 4));
+    }
+
+    #[test]
+    fn what_was_saved_by_an_attempt_that_passed_its_memory_limit_is_not_kept() {
+        let (mut trials, terms) = (Trials::default(), Terms { retries: Some(2), ..TERMS });
+        assert!(trials.ended(failed(Kind::WorkerKilled, 1, &["a"]), terms).is_none());
+        let all_the_rest = failed(Kind::MemoryLimit, 3, &["b", "c", "d"]);
+        assert!(trials.ended(all_the_rest, terms).is_none());
+        assert_eq!((trials.attempt(), trials.first_task()), (3, 1));
+        let whole = trials.ended(done("rest", &["B"]), terms).unwrap();
+        assert_eq!(whole.saved.pickles, ["a", "B"]);
+        assert_eq!(whole.timings.task_nanoseconds, [3, 3]);
     }
 
     #[test]

@@ -81,11 +81,15 @@ impl Encloser {
         Ok((Arc::new(enclosure), told))
     }
 
-    /// Removes the directories of all workers. For the agent's end.
+    /// Removes the directories of all workers, as far as two seconds suffice.
+    /// For the agent's end.
     pub(super) fn close(&self) {
         let root = self.scratch.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(root) = root {
-            root.remove();
+        match root.map(Arc::try_unwrap) {
+            // It removes itself, and need not do so twice.
+            Some(Ok(root)) => drop(root),
+            Some(Err(shared)) => shared.remove(),
+            None => {}
         }
     }
 

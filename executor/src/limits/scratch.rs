@@ -13,15 +13,20 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, flock, fstat, mkdirat, unlinkat};
 use rustix::io::Errno;
 
 use super::instance::Instance;
-use super::scratch_removal::{open_directory, remove_tree};
+use super::scratch_removal::{open_directory, remove_tree, remove_tree_until};
 use crate::identifiers::WorkerId;
 
-/// An agent's directory. Removed when dropped.
+/// How long an agent that ends removes files. Who waits for its end is not
+/// served by more, and the next agent removes the rest when it starts.
+const REMOVAL: Duration = Duration::from_secs(2);
+
+/// An agent's directory. Removed when dropped, as far as two seconds suffice.
 #[derive(Debug)]
 pub(super) struct ScratchRoot {
     path: PathBuf,
@@ -103,9 +108,11 @@ impl Drop for Scratch {
 }
 
 impl ScratchRoot {
-    /// Removes all of it now, whoever still has a part.
+    /// Removes all of it now, whoever still has a part, as far as two seconds
+    /// suffice.
     pub(super) fn remove(&self) {
-        note_removal(remove_tree(CWD, &self.path), &self.path);
+        let end = Instant::now() + REMOVAL;
+        note_removal(remove_tree_until(CWD, &self.path, end), &self.path);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{
     AtFlags, Dir, Mode, OFlags, ResolveFlags, chmodat, fchmod, openat, openat2, renameat, unlinkat,
@@ -24,13 +25,29 @@ const NAMES_AT_ONCE: usize = 10_000;
 
 /// Removes a directory and all that is in it. Follows no link, enters no other
 /// file system, and needs few descriptors and little stack however deep the
-/// directories are.
+/// directories are. Takes as long as they have files.
 ///
 /// # Errors
 /// The last thing that could not be removed, once nothing else can be.
 pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<()> {
+    remove(parent, name, None)
+}
+
+/// The same, but only until an instant.
+///
+/// # Errors
+/// As of [`remove_tree`]; `ETIME` when something is left at that instant.
+pub(super) fn remove_tree_until(
+    parent: BorrowedFd<'_>,
+    name: &Path,
+    end: Instant,
+) -> rustix::io::Result<()> {
+    remove(parent, name, Some(end))
+}
+
+fn remove(parent: BorrowedFd<'_>, name: &Path, end: Option<Instant>) -> rustix::io::Result<()> {
     let top = open_directory(parent, name)?;
-    let mut removal = Removal { top: top.as_fd(), moved: 0, changes: 0, obstacle: None };
+    let mut removal = Removal { top: top.as_fd(), end, moved: 0, changes: 0, obstacle: None };
     loop {
         let before = removal.changes;
         removal.clear(top.as_fd(), 0)?;
@@ -45,6 +62,8 @@ pub(super) fn remove_tree(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Re
 
 struct Removal<'a> {
     top: BorrowedFd<'a>,
+    /// When to give up.
+    end: Option<Instant>,
     /// Directories that were moved up, for their names.
     moved: u64,
     /// What was removed or moved.
@@ -61,6 +80,9 @@ impl Removal<'_> {
             self.obstacle = Some(Errno::AGAIN);
         }
         for name in names {
+            if self.end.is_some_and(|end| Instant::now() >= end) {
+                return Err(Errno::TIME);
+            }
             let done = match unlinkat(directory, name.as_c_str(), AtFlags::empty()) {
                 Err(Errno::ISDIR) if depth < DEEPEST => self.descend(directory, &name, depth),
                 Err(Errno::ISDIR) => self.move_up(directory, &name),
@@ -166,6 +188,18 @@ mod tests {
         for closed in ["e/f/g", "e/f", "e"] {
             fs::set_permissions(path.join(closed), fs::Permissions::from_mode(0o0)).unwrap();
         }
+        remove_tree(CWD, &path).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_not_removed_in_time_is_left() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("full");
+        fs::create_dir_all(path.join("a/b")).unwrap();
+        let over = Instant::now();
+        assert_eq!(remove_tree_until(CWD, &path, over), Err(Errno::TIME));
+        assert!(path.join("a/b").exists());
         remove_tree(CWD, &path).unwrap();
         assert!(!path.exists());
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::identifiers::Pid;
 use crate::processes::{self, Proc, Process, strangers};
@@ -23,6 +24,11 @@ use crate::processes::{self, Proc, Process, strangers};
 /// How long orphans are waited for, and how long resource trackers may take to
 /// clear up. A process that the kernel cannot end is nobody's to wait for.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the outcome of a dead worker waits for a sweep: as long as orphans
+/// are waited for. A sweep begins only when no zygote forks, and one that is
+/// stuck does for many seconds.
+const OUTCOME_WAITS: Duration = PATIENCE;
 
 /// Between two looks whether all orphans have ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -144,9 +150,24 @@ impl Reaper {
         Birth { reaper: self, _guard: guard }
     }
 
+    /// Sweeps, and waits for that one second at most; the sweep goes on.
+    pub(crate) async fn sweep_or_go_on(&self) {
+        self.sweep_within(OUTCOME_WAITS).await;
+    }
+
+    async fn sweep_within(&self, patience: Duration) {
+        let reaper = self.clone();
+        let sweep = tokio::spawn(async move { reaper.sweep().await });
+        match timeout(patience, sweep).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "a sweep for orphans ended"),
+            Err(_) => tracing::debug!("orphans are still looked for"),
+        }
+    }
+
     /// Kills what dead workers left behind, and waits until it is gone, one
-    /// second at most. Resource trackers have that second to end by themselves.
-    pub(crate) async fn sweep(&self) {
+    /// second at most from when no worker is being born. Resource trackers have that second to end by themselves.
+    async fn sweep(&self) {
         let mine = self.sweeps.asked.fetch_add(1, Ordering::AcqRel) + 1;
         let mut done = self.sweeps.done.lock().await;
         if *done >= mine {
@@ -321,5 +342,16 @@ mod tests {
         assert!(reaper.births.try_write().is_err());
         drop(birth.of(Pid(8)));
         assert!(reaper.births.try_write().is_ok() && reaper.children().is_known(Pid(8)));
+    }
+
+    #[tokio::test]
+    async fn a_sweep_that_must_wait_for_a_birth_holds_nobody_up_and_is_made_later() {
+        let reaper = Reaper::default();
+        let birth = reaper.birth();
+        reaper.sweep_within(Duration::ZERO).await;
+        drop(birth);
+        while *reaper.sweeps.done.lock().await == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }

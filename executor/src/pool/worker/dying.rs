@@ -62,7 +62,7 @@ impl Life {
         let killed = ended.exit == KILLED && self.intent.is_none();
         let memory = self.process.enclosed.evidence(killed);
         self.process.enclosed.dissolve().await;
-        start.reaper.sweep().await;
+        start.reaper.sweep_or_go_on().await;
         End { ended, memory, at }
     }
 

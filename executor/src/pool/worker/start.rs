@@ -76,7 +76,7 @@ async fn started(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<P
             }
             tracing::debug!(pid = %process.pid, failure.message, "worker was not set up");
             process.enclosed.dissolve().await;
-            start.reaper.sweep().await;
+            start.reaper.sweep_or_go_on().await;
             let stderr_tail = process.outputs.stderr_tail();
             Err(Failure { stderr_tail, ..failure })
         }
