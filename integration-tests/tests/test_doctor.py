@@ -75,9 +75,11 @@ def shared():
 
 
 def test_a_part_of_the_machine_holds_for_zygotes_and_ends_with_the_agent(shared):
-    assert f"/clutch-{shared.pid}-" in zygote_groups(shared)
-    assert "/pool\n" in zygote_groups(shared)
-    assert f"/clutch-{shared.pid}-" not in Path(f"/proc/{shared.pid}/cgroup").read_text()
+    # It is put there once it has been started.
+    own = f"/clutch-{shared.pid}-"
+    groups = until(lambda: zygote_groups(shared), lambda groups: own in groups)
+    assert "/pool\n" in groups
+    assert own not in Path(f"/proc/{shared.pid}/cgroup").read_text()
     shared.signal(signal.SIGTERM)
     assert shared.exit_code() == 0
     assert groups_of(shared.pid) == []
