@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use clutch_worker_link::{FromWorker, Leftovers, LinkError, RunBatch, ToWorker, write_frame};
+use clutch_worker_link::{
+    FromWorker, Leftovers, LinkError, ProgressReading, RunBatch, ToWorker, write_frame,
+};
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -42,6 +44,8 @@ pub(super) struct Life {
     pub(super) state: State,
     /// Why the agent kills it; once set, its answers do not count.
     pub(super) intent: Option<Intent>,
+    /// Which task that is held against; `None`: the one that runs at its death.
+    pub(super) blamed: Option<Seen>,
     history: History,
     /// It has something left of its tasks, and must be replaced.
     spent: bool,
@@ -50,6 +54,13 @@ pub(super) struct Life {
     mapping: Mapping,
     /// Something may be for it to forget, once it is idle.
     released: bool,
+}
+
+/// What a worker was at, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) task: Option<ProgressReading>,
+    pub(super) at: Monotonic,
 }
 
 pub(super) enum State {
@@ -75,6 +86,7 @@ impl Life {
             process,
             state: State::Idle,
             intent: None,
+            blamed: None,
             history: History::default(),
             spent: false,
             store,
@@ -322,7 +334,7 @@ impl Life {
             Resource::CpuTime => {
                 // Between batches it is news of the last one, which is over.
                 if matches!(self.state, State::Running(..)) {
-                    self.kill_for_time(Intent::Passed(passed));
+                    self.kill_for_time(Intent::Passed(passed), self.seen());
                 }
             }
             Resource::Memory if self.process.enclosed.is_hit() => {}
@@ -363,16 +375,24 @@ impl Life {
             State::Idle => None,
         };
         let Some(limit) = limit else { return };
-        match look(self.process.progress.read(), limit, Monotonic::now()) {
+        let seen = self.seen();
+        match look(seen.task, limit, seen.at) {
             Look::Again(left) => self.process.look_at = Some(Instant::now() + left),
-            Look::Expired => self.kill_for_time(Intent::Stop(StopReason::TimeLimit)),
+            Look::Expired => self.kill_for_time(Intent::Stop(StopReason::TimeLimit), seen),
         }
     }
 
-    /// Kills it after it could say what it was at.
-    fn kill_for_time(&mut self, intent: Intent) {
+    /// What it is at now.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { task: self.process.progress.read(), at: Monotonic::now() }
+    }
+
+    /// Kills it after it could say what it was at. It may be at another task by
+    /// then, which is not to blame.
+    fn kill_for_time(&mut self, intent: Intent, blamed: Seen) {
         self.withdraw_next();
         self.intent = Some(intent);
+        self.blamed = Some(blamed);
         self.process.ask_for_stacks();
         self.process.look_at = Some(Instant::now() + LAST_WORDS);
     }

@@ -42,6 +42,8 @@ struct Liar {
     pass: mpsc::Sender<Passed>,
     events: mpsc::Receiver<WorkerEvent>,
     remains: tokio::task::JoinHandle<Remains>,
+    /// Of the batches that it is given.
+    task_timeout: Option<Duration>,
 }
 
 fn batch(batch: u64) -> BatchId {
@@ -99,7 +101,7 @@ impl Liar {
         let life = Life::new(process, store);
         let remains =
             tokio::spawn(async move { life.live(WorkerId(1), &events_sender, &start).await });
-        Self { child, line, progress, tell_end, orders, pass, events, remains }
+        Self { child, line, progress, tell_end, orders, pass, events, remains, task_timeout: None }
     }
 
     /// Gives it a batch, and waits until it has it.
@@ -117,7 +119,7 @@ impl Liar {
             batch: batch(number),
             tasks: 3,
             nesting_level: 0,
-            task_timeout: None,
+            task_timeout: self.task_timeout,
             task_cpu: None,
             attempt: 2,
             first_task: 0,
@@ -151,9 +153,14 @@ impl Liar {
 
     /// Waits until the agent has killed the process.
     async fn killed(&mut self) {
+        self.signalled(libc::SIGKILL).await;
+    }
+
+    /// Waits until the agent has ended the process with that signal.
+    async fn signalled(&mut self, signal: i32) {
         let mut child = std::mem::replace(&mut self.child, Command::new("true").spawn().unwrap());
         let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
-        assert_eq!(status.signal(), Some(libc::SIGKILL));
+        assert_eq!(status.signal(), Some(signal));
     }
 
     /// The next batch that ended while the worker lived.
@@ -272,6 +279,27 @@ async fn a_worker_that_passes_a_limit_is_killed_and_says_which() {
         liar.killed().await;
         let failure = only_failure(liar.remains(KILLED).await.0);
         assert_eq!((failure.kind, failure.breach), (kind, Some(BREACH)));
+    }
+}
+
+#[tokio::test]
+async fn the_task_that_ran_too_long_is_blamed_and_not_the_one_after_it() {
+    for kind in [Kind::TimeLimit, Kind::CpuTimeLimit] {
+        let mut liar = Liar::start().await;
+        let began = Monotonic::now();
+        liar.progress.task_started(1, began);
+        liar.task_timeout = (kind == Kind::TimeLimit).then_some(Duration::from_millis(1));
+        liar.give(1, 0).await;
+        if kind == Kind::CpuTimeLimit {
+            liar.passes(Resource::CpuTime).await;
+        }
+        // Asked for its stacks: it was found guilty before.
+        liar.signalled(libc::SIGUSR1).await;
+        let found = Monotonic::now();
+        liar.progress.task_started(2, found);
+        let failure = only_failure(liar.remains(KILLED).await.0);
+        assert_eq!((failure.kind, failure.task_index), (kind, Some(1)));
+        assert!(failure.wall.unwrap() <= found.since(began), "{failure:?}");
     }
 }
 
