@@ -22,6 +22,7 @@ use crate::blobs::Store;
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, WorkerId};
 use crate::limits::{Passed, Resource};
+use crate::pool::ProgressPage;
 use crate::pool::deadline::{Look, look};
 use crate::pool::death::{Intent, explain_lost};
 use crate::pool::recycle::History;
@@ -200,27 +201,39 @@ impl Life {
     /// nothing, and can be killed all the same.
     async fn write(&mut self, write: impl AsyncFnOnce(&mut UnixStream) -> Result<(), LinkError>) {
         let written = {
-            let Process { line, orders, deferred, pidfd, enclosed, .. } = &mut self.process;
+            let Process { line, orders, deferred, pidfd, enclosed, progress, .. } =
+                &mut self.process;
+            let mut kill = |intent| {
+                self.state.withdraw_next(progress);
+                self.intent.get_or_insert(intent);
+                signal(pidfd.as_ref(), Signal::KILL);
+            };
+            // Whose it is shows once the answers are read again.
+            let mut of_a_task = None;
             let mut writing = std::pin::pin!(write(line));
-            loop {
+            let written = loop {
                 tokio::select! {
                     biased;
                     written = &mut writing => break written,
                     Some(order) = orders.recv() => match order {
-                        Order::Stop(reason) => {
-                            self.intent.get_or_insert(Intent::Stop(reason));
-                            signal(pidfd.as_ref(), Signal::KILL);
-                        }
+                        Order::Stop(reason) => kill(Intent::Stop(reason)),
                         Order::Run(_) | Order::Withdrawn(_) | Order::Retire => {
                             deferred.push_back(order);
                         }
                     },
-                    passed = enclosed.passed() => if !enclosed.is_hit() {
-                        self.intent.get_or_insert(Intent::Passed(passed));
-                        signal(pidfd.as_ref(), Signal::KILL);
+                    passed = enclosed.passed() => match passed.resource {
+                        Resource::CpuTime => of_a_task = Some(passed),
+                        Resource::Memory if enclosed.is_hit() => {}
+                        Resource::Memory | Resource::Processes | Resource::Scratch => {
+                            kill(Intent::Passed(passed));
+                        }
                     }
                 }
+            };
+            if let Some(passed) = of_a_task {
+                enclosed.put_back(passed);
             }
+            written
         };
         // A line that is closed means a dead worker, which its exit shows.
         if let Err(LinkError::Io(error)) = written
@@ -390,7 +403,7 @@ impl Life {
     /// Kills it after it could say what it was at. It may be at another task by
     /// then, which is not to blame.
     fn kill_for_time(&mut self, intent: Intent, blamed: Seen) {
-        self.withdraw_next();
+        self.state.withdraw_next(&self.process.progress);
         self.intent = Some(intent);
         self.blamed = Some(blamed);
         self.process.ask_for_stacks();
@@ -398,15 +411,17 @@ impl Life {
     }
 
     pub(super) fn kill(&mut self, intent: Intent) {
-        self.withdraw_next();
+        self.state.withdraw_next(&self.process.progress);
         self.intent.get_or_insert(intent);
         self.process.kill();
     }
+}
 
+impl State {
     /// A batch that is not to blame must not die with the worker.
-    fn withdraw_next(&self) {
-        if let State::Running(_, Some(next)) = &self.state {
-            self.process.progress.withdraw(next.claim);
+    fn withdraw_next(&self, progress: &ProgressPage) {
+        if let Self::Running(_, Some(next)) = self {
+            progress.withdraw(next.claim);
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::blobs::BatchBlobs;
 use crate::failure::{Breach, Failure, Kind};
 use crate::identifiers::{Pid, SessionId};
 use crate::limits::{Enforcer, Limits};
+use crate::pool::Zygote;
 use crate::pool::reaper::{Ended, Exit, Reaper};
 use crate::pool::worker::enclosed::Enclosed;
 use crate::pool::worker::message::WorkerSetup;
 use crate::pool::worker::output::Outputs;
 use crate::pool::worker::reader::Reader;
-use crate::pool::{ProgressPage, Zygote};
 use crate::settings::{RawSettings, Settings};
 
 const KILLED: Ended = Ended {
@@ -31,6 +31,9 @@ const KILLED: Ended = Ended {
 };
 
 const BREACH: Breach = Breach { limit: 10, peak: 11 };
+
+/// More than a socket holds, in bytes.
+const MUCH: usize = 8 << 20;
 
 /// A worker's task, and the worker's side of everything.
 struct Liar {
@@ -44,6 +47,7 @@ struct Liar {
     remains: tokio::task::JoinHandle<Remains>,
     /// Of the batches that it is given.
     task_timeout: Option<Duration>,
+    payload_bytes: usize,
 }
 
 fn batch(batch: u64) -> BatchId {
@@ -101,7 +105,18 @@ impl Liar {
         let life = Life::new(process, store);
         let remains =
             tokio::spawn(async move { life.live(WorkerId(1), &events_sender, &start).await });
-        Self { child, line, progress, tell_end, orders, pass, events, remains, task_timeout: None }
+        Self {
+            child,
+            line,
+            progress,
+            tell_end,
+            orders,
+            pass,
+            events,
+            remains,
+            task_timeout: None,
+            payload_bytes: 0,
+        }
     }
 
     /// Gives it a batch, and waits until it has it.
@@ -125,7 +140,7 @@ impl Liar {
             first_task: 0,
             queued_at: Monotonic::now(),
             claim,
-            payload: Vec::new(),
+            payload: vec![vec![0; self.payload_bytes].into()],
             blobs: Arc::new(BatchBlobs::default()),
         };
         self.orders.send(Order::Run(Box::new(assignment))).await.unwrap();
@@ -311,6 +326,49 @@ async fn what_is_given_to_an_idle_worker_over_a_limit_runs_elsewhere() {
     liar.killed().await;
     let (remains, _) = liar.remains(KILLED).await;
     assert!(remains.ended.iter().all(Option::is_none), "{remains:?}");
+}
+
+/// One that is given a second batch, which its socket has no room for.
+async fn written_to() -> Liar {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.payload_bytes = MUCH;
+    liar.give(2, 1).await;
+    liar
+}
+
+#[tokio::test]
+async fn who_is_killed_while_it_is_written_to_does_not_take_the_next_batch_with_it() {
+    for kind in [Kind::Cancelled, Kind::ScratchLimit] {
+        let mut liar = written_to().await;
+        if kind == Kind::Cancelled {
+            liar.orders.send(Order::Stop(StopReason::Cancelled)).await.unwrap();
+        } else {
+            liar.passes(Resource::Scratch).await;
+        }
+        liar.killed().await;
+        assert!(liar.progress.is_withdrawn(1));
+        assert_eq!(only_failure(liar.remains(KILLED).await.0).kind, kind);
+    }
+}
+
+#[tokio::test]
+async fn the_cpu_time_of_a_task_that_ended_while_its_worker_was_written_to_is_no_news() {
+    let mut liar = written_to().await;
+    liar.passes(Resource::CpuTime).await;
+    while liar.pass.capacity() < liar.pass.max_capacity() {
+        tokio::task::yield_now().await;
+    }
+    liar.done(1, Leftovers::default()).await;
+    let mut left = MUCH;
+    while left > 4096 {
+        left -= liar.line.read(&mut [0; 4096]).await.unwrap();
+    }
+    liar.done(2, Leftovers::default()).await;
+    for _ in 0..2 {
+        assert!(liar.outcome().await.0.result.is_ok());
+    }
+    liar.remains(KILLED).await;
 }
 
 #[tokio::test]
