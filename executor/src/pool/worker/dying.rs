@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clutch_worker_link::LinkError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::life::{LEAVE, Life, Seen, State};
 use super::message::{BatchOutcome, Remains, Usage, WorkerStart};
@@ -31,7 +31,11 @@ struct End {
 impl Life {
     /// The line broke: the worker is dead, or soon will be.
     pub(super) async fn line_ended(mut self, error: &LinkError, start: &WorkerStart) -> Remains {
-        let patience = if matches!(self.state, State::Leaving) { LEAVE } else { BROKEN };
+        let patience = match (&self.state, self.process.look_at) {
+            (State::Leaving, Some(at)) => at.saturating_duration_since(Instant::now()),
+            (State::Leaving, None) => LEAVE,
+            (State::Idle | State::Running(..), _) => BROKEN,
+        };
         let ended = if let Ok(ended) = timeout(patience, self.process.end()).await {
             ended
         } else {

@@ -32,6 +32,10 @@ use crate::settings::PoolOptions;
 /// How long a worker may take to leave when asked: exit handlers run.
 pub(super) const LEAVE: Duration = Duration::from_secs(2);
 
+/// The same while a batch that was taken back from it waits for its end, which
+/// is when the scheduler gives it to another one.
+const LEAVE_AT_ONCE: Duration = Duration::from_millis(100);
+
 /// How long a worker gets to print its stacks before it is killed for time.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -124,7 +128,7 @@ impl Life {
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
                 Happening::Order(Some(Order::Withdrawn(batch))) => self.withdrawn(batch),
                 Happening::Order(Some(Order::Stop(reason))) => self.kill(Intent::Stop(reason)),
-                Happening::Order(Some(Order::Retire)) => self.retire().await,
+                Happening::Order(Some(Order::Retire)) => self.retire(LEAVE).await,
                 Happening::Order(None) => self.kill(Intent::Stop(StopReason::AgentEnding)),
                 Happening::Exited(ended) => return self.ended(ended, start).await,
                 Happening::Passed(passed) => self.passed(passed),
@@ -335,7 +339,7 @@ impl Life {
             outcome.notes.extend((killed > 0).then_some(Note::ChildrenKilled(killed)));
         }
         if leave {
-            self.retire().await;
+            self.retire(LEAVE_AT_ONCE).await;
         }
         outcome
     }
@@ -368,9 +372,9 @@ impl Life {
         self.intent.is_some() || matches!(self.state, State::Leaving)
     }
 
-    async fn retire(&mut self) {
+    async fn retire(&mut self, patience: Duration) {
         self.state = State::Leaving;
-        self.process.look_at = Some(Instant::now() + LEAVE);
+        self.process.look_at = Some(Instant::now() + patience);
         // A write that fails means a dead worker, which its exit shows.
         write_frame::<_, _, &[u8]>(&mut self.process.line, &ToWorker::Retire, &[]).await.ok();
     }

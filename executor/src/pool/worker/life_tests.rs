@@ -264,6 +264,8 @@ async fn a_worker_with_leftovers_is_replaced_and_begins_nothing_else() {
     let mut told_to_leave = [0; 4096];
     assert!(liar.line.read(&mut told_to_leave).await.unwrap() > 0);
     assert!(liar.progress.is_withdrawn(1), "the second batch was taken back");
+    // It stays, which keeps that batch waiting.
+    liar.killed().await;
     let (remains, _) = liar.remains(Ended { exit: Exit::Code(0), ..KILLED }).await;
     assert!(remains.ended.iter().all(Option::is_none), "it runs elsewhere: {remains:?}");
 }
