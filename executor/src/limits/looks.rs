@@ -90,9 +90,11 @@ impl Looks {
         });
         self.next = now.after(if close { CLOSE_LOOK } else { LOOK });
         self.enclosed.saw_memory(sample.memory_bytes);
-        if let Some(passed) = self.watch.take(&sample).filter(|passed| self.still(*passed, &sample))
-        {
+        let Some(passed) = self.watch.take(&sample) else { return };
+        if self.still(passed, &sample) {
             self.enclosed.tell(passed);
+        } else {
+            self.watch.not_told();
         }
     }
 

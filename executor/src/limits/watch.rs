@@ -124,6 +124,11 @@ impl Watch {
         passed
     }
 
+    /// Nobody was told of what was passed last: it was over by then.
+    pub(super) const fn not_told(&mut self) {
+        self.told = false;
+    }
+
     fn memory(&self, sample: &Sample) -> Option<Passed> {
         let limit = self.limits.memory_bytes?;
         if let Some(peak) = sample.killed_at_bytes {
@@ -262,6 +267,18 @@ mod tests {
         assert_eq!(watch.take(&sample), None);
         let other = Sample { scratch_bytes: Some(99), ..sample };
         assert_eq!(watch.take(&other), None);
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_does_not_silence_the_next() {
+        let mut watch = Watch::new(LIMITS, Some(Duration::from_nanos(10)));
+        let look = |cpu, task| Sample { cpu_nanoseconds: Some(cpu), task, ..Sample::default() };
+        assert_eq!(watch.take(&look(0, Some((0, 1)))), None);
+        assert!(watch.take(&look(11, Some((0, 1)))).is_some());
+        watch.not_told();
+        assert_eq!(watch.take(&look(12, Some((1, 2)))), None);
+        let expected = passed(Resource::CpuTime, 10, 13);
+        assert_eq!(watch.take(&look(25, Some((1, 2)))), Some(expected));
     }
 
     #[test]

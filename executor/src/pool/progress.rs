@@ -10,6 +10,9 @@ use clutch_worker_link::{PROGRESS_BYTES, Progress, ProgressReading};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
 
+#[cfg(test)]
+use crate::clock::Monotonic;
+
 /// A page that a worker writes and the agent reads.
 #[derive(Debug)]
 pub(crate) struct ProgressPage {
@@ -54,6 +57,12 @@ impl ProgressPage {
     /// See [`Progress::is_withdrawn`].
     pub(super) fn is_withdrawn(&self, claim: u64) -> bool {
         self.page().is_withdrawn(claim)
+    }
+
+    /// Says what only a worker says: see [`Progress::task_started`].
+    #[cfg(test)]
+    pub(super) fn task_started(&self, task_index: u32, now: Monotonic) {
+        self.page().task_started(task_index, now.nanoseconds());
     }
 
     fn page(&self) -> &Progress {

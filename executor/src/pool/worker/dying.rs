@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clutch_worker_link::LinkError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::life::{LEAVE, Life, State};
+use super::life::{LEAVE, Life, Seen, State};
 use super::message::{BatchOutcome, Remains, Usage, WorkerStart};
 use super::outcome::Running;
 use crate::clock::Monotonic;
@@ -31,7 +31,11 @@ struct End {
 impl Life {
     /// The line broke: the worker is dead, or soon will be.
     pub(super) async fn line_ended(mut self, error: &LinkError, start: &WorkerStart) -> Remains {
-        let patience = if matches!(self.state, State::Leaving) { LEAVE } else { BROKEN };
+        let patience = match (&self.state, self.process.look_at) {
+            (State::Leaving, Some(at)) => at.saturating_duration_since(Instant::now()),
+            (State::Leaving, None) => LEAVE,
+            (State::Idle | State::Running(..), _) => BROKEN,
+        };
         let ended = if let Ok(ended) = timeout(patience, self.process.end()).await {
             ended
         } else {
@@ -109,7 +113,8 @@ impl Life {
 
     fn lost(&self, running: &mut Running, end: &End) -> BatchOutcome {
         let (pid, progress) = (self.process.pid, &self.process.progress);
-        let task = progress.read();
+        let at_death = Seen { task: progress.read(), at: end.at };
+        let Seen { task, at } = self.blamed.unwrap_or(at_death);
         let usage = usage(&end.ended, &end.memory, progress.cpu_at_start());
         let failure = explain(Death {
             pid,
@@ -119,7 +124,7 @@ impl Life {
             tasks: running.tasks,
             attempt: running.attempt,
             task_timeout: running.task_timeout,
-            wall: task.map(|task| end.at.since(Monotonic::from_nanoseconds(task.started_at))),
+            wall: task.map(|task| at.since(Monotonic::from_nanoseconds(task.started_at))),
             cpu: Some(usage.user + usage.system),
             memory: end.memory,
             stderr_tail: self.process.outputs.stderr_tail(),

@@ -112,6 +112,11 @@ impl Enclosed {
         std::future::pending().await
     }
 
+    /// Has this passed again, unless something else waits.
+    pub(super) fn put_back(&mut self, passed: Passed) {
+        self.waiting.get_or_insert(passed);
+    }
+
     /// Whether the kernel chose the worker itself at its memory limit. Then its
     /// end is on the way, and tells more than an intent of ours.
     pub(super) fn is_hit(&self) -> bool {

@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use clutch_worker_link::{FromWorker, Leftovers, LinkError, RunBatch, ToWorker, write_frame};
+use clutch_worker_link::{
+    FromWorker, Leftovers, LinkError, ProgressReading, RunBatch, ToWorker, write_frame,
+};
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ use crate::blobs::Store;
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, WorkerId};
 use crate::limits::{Passed, Resource};
+use crate::pool::ProgressPage;
 use crate::pool::deadline::{Look, look};
 use crate::pool::death::{Intent, explain_lost};
 use crate::pool::recycle::History;
@@ -28,6 +31,10 @@ use crate::settings::PoolOptions;
 
 /// How long a worker may take to leave when asked: exit handlers run.
 pub(super) const LEAVE: Duration = Duration::from_secs(2);
+
+/// The same while a batch that was taken back from it waits for its end, which
+/// is when the scheduler gives it to another one.
+const LEAVE_AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How long a worker gets to print its stacks before it is killed for time.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -42,6 +49,8 @@ pub(super) struct Life {
     pub(super) state: State,
     /// Why the agent kills it; once set, its answers do not count.
     pub(super) intent: Option<Intent>,
+    /// Which task that is held against; `None`: the one that runs at its death.
+    pub(super) blamed: Option<Seen>,
     history: History,
     /// It has something left of its tasks, and must be replaced.
     spent: bool,
@@ -50,6 +59,13 @@ pub(super) struct Life {
     mapping: Mapping,
     /// Something may be for it to forget, once it is idle.
     released: bool,
+}
+
+/// What a worker was at, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) task: Option<ProgressReading>,
+    pub(super) at: Monotonic,
 }
 
 pub(super) enum State {
@@ -75,6 +91,7 @@ impl Life {
             process,
             state: State::Idle,
             intent: None,
+            blamed: None,
             history: History::default(),
             spent: false,
             store,
@@ -111,7 +128,7 @@ impl Life {
                 Happening::Order(Some(Order::Run(assignment))) => self.run(*assignment).await,
                 Happening::Order(Some(Order::Withdrawn(batch))) => self.withdrawn(batch),
                 Happening::Order(Some(Order::Stop(reason))) => self.kill(Intent::Stop(reason)),
-                Happening::Order(Some(Order::Retire)) => self.retire().await,
+                Happening::Order(Some(Order::Retire)) => self.retire(LEAVE).await,
                 Happening::Order(None) => self.kill(Intent::Stop(StopReason::AgentEnding)),
                 Happening::Exited(ended) => return self.ended(ended, start).await,
                 Happening::Passed(passed) => self.passed(passed),
@@ -188,27 +205,39 @@ impl Life {
     /// nothing, and can be killed all the same.
     async fn write(&mut self, write: impl AsyncFnOnce(&mut UnixStream) -> Result<(), LinkError>) {
         let written = {
-            let Process { line, orders, deferred, pidfd, enclosed, .. } = &mut self.process;
+            let Process { line, orders, deferred, pidfd, enclosed, progress, .. } =
+                &mut self.process;
+            let mut kill = |intent| {
+                self.state.withdraw_next(progress);
+                self.intent.get_or_insert(intent);
+                signal(pidfd.as_ref(), Signal::KILL);
+            };
+            // Whose it is shows once the answers are read again.
+            let mut of_a_task = None;
             let mut writing = std::pin::pin!(write(line));
-            loop {
+            let written = loop {
                 tokio::select! {
                     biased;
                     written = &mut writing => break written,
                     Some(order) = orders.recv() => match order {
-                        Order::Stop(reason) => {
-                            self.intent.get_or_insert(Intent::Stop(reason));
-                            signal(pidfd.as_ref(), Signal::KILL);
-                        }
+                        Order::Stop(reason) => kill(Intent::Stop(reason)),
                         Order::Run(_) | Order::Withdrawn(_) | Order::Retire => {
                             deferred.push_back(order);
                         }
                     },
-                    passed = enclosed.passed() => if !enclosed.is_hit() {
-                        self.intent.get_or_insert(Intent::Passed(passed));
-                        signal(pidfd.as_ref(), Signal::KILL);
+                    passed = enclosed.passed() => match passed.resource {
+                        Resource::CpuTime => of_a_task = Some(passed),
+                        Resource::Memory if enclosed.is_hit() => {}
+                        Resource::Memory | Resource::Processes | Resource::Scratch => {
+                            kill(Intent::Passed(passed));
+                        }
                     }
                 }
+            };
+            if let Some(passed) = of_a_task {
+                enclosed.put_back(passed);
             }
+            written
         };
         // A line that is closed means a dead worker, which its exit shows.
         if let Err(LinkError::Io(error)) = written
@@ -310,7 +339,7 @@ impl Life {
             outcome.notes.extend((killed > 0).then_some(Note::ChildrenKilled(killed)));
         }
         if leave {
-            self.retire().await;
+            self.retire(LEAVE_AT_ONCE).await;
         }
         outcome
     }
@@ -322,7 +351,7 @@ impl Life {
             Resource::CpuTime => {
                 // Between batches it is news of the last one, which is over.
                 if matches!(self.state, State::Running(..)) {
-                    self.kill_for_time(Intent::Passed(passed));
+                    self.kill_for_time(Intent::Passed(passed), self.seen());
                 }
             }
             Resource::Memory if self.process.enclosed.is_hit() => {}
@@ -343,9 +372,9 @@ impl Life {
         self.intent.is_some() || matches!(self.state, State::Leaving)
     }
 
-    async fn retire(&mut self) {
+    async fn retire(&mut self, patience: Duration) {
         self.state = State::Leaving;
-        self.process.look_at = Some(Instant::now() + LEAVE);
+        self.process.look_at = Some(Instant::now() + patience);
         // A write that fails means a dead worker, which its exit shows.
         write_frame::<_, _, &[u8]>(&mut self.process.line, &ToWorker::Retire, &[]).await.ok();
     }
@@ -363,30 +392,40 @@ impl Life {
             State::Idle => None,
         };
         let Some(limit) = limit else { return };
-        match look(self.process.progress.read(), limit, Monotonic::now()) {
+        let seen = self.seen();
+        match look(seen.task, limit, seen.at) {
             Look::Again(left) => self.process.look_at = Some(Instant::now() + left),
-            Look::Expired => self.kill_for_time(Intent::Stop(StopReason::TimeLimit)),
+            Look::Expired => self.kill_for_time(Intent::Stop(StopReason::TimeLimit), seen),
         }
     }
 
-    /// Kills it after it could say what it was at.
-    fn kill_for_time(&mut self, intent: Intent) {
-        self.withdraw_next();
+    /// What it is at now.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { task: self.process.progress.read(), at: Monotonic::now() }
+    }
+
+    /// Kills it after it could say what it was at. It may be at another task by
+    /// then, which is not to blame.
+    fn kill_for_time(&mut self, intent: Intent, blamed: Seen) {
+        self.state.withdraw_next(&self.process.progress);
         self.intent = Some(intent);
+        self.blamed = Some(blamed);
         self.process.ask_for_stacks();
         self.process.look_at = Some(Instant::now() + LAST_WORDS);
     }
 
     pub(super) fn kill(&mut self, intent: Intent) {
-        self.withdraw_next();
+        self.state.withdraw_next(&self.process.progress);
         self.intent.get_or_insert(intent);
         self.process.kill();
     }
+}
 
+impl State {
     /// A batch that is not to blame must not die with the worker.
-    fn withdraw_next(&self) {
-        if let State::Running(_, Some(next)) = &self.state {
-            self.process.progress.withdraw(next.claim);
+    fn withdraw_next(&self, progress: &ProgressPage) {
+        if let Self::Running(_, Some(next)) = self {
+            progress.withdraw(next.claim);
         }
     }
 }

@@ -15,12 +15,12 @@ use crate::blobs::BatchBlobs;
 use crate::failure::{Breach, Failure, Kind};
 use crate::identifiers::{Pid, SessionId};
 use crate::limits::{Enforcer, Limits};
+use crate::pool::Zygote;
 use crate::pool::reaper::{Ended, Exit, Reaper};
 use crate::pool::worker::enclosed::Enclosed;
 use crate::pool::worker::message::WorkerSetup;
 use crate::pool::worker::output::Outputs;
 use crate::pool::worker::reader::Reader;
-use crate::pool::{ProgressPage, Zygote};
 use crate::settings::{RawSettings, Settings};
 
 const KILLED: Ended = Ended {
@@ -32,6 +32,9 @@ const KILLED: Ended = Ended {
 
 const BREACH: Breach = Breach { limit: 10, peak: 11 };
 
+/// More than a socket holds, in bytes.
+const MUCH: usize = 8 << 20;
+
 /// A worker's task, and the worker's side of everything.
 struct Liar {
     child: Child,
@@ -42,6 +45,9 @@ struct Liar {
     pass: mpsc::Sender<Passed>,
     events: mpsc::Receiver<WorkerEvent>,
     remains: tokio::task::JoinHandle<Remains>,
+    /// Of the batches that it is given.
+    task_timeout: Option<Duration>,
+    payload_bytes: usize,
 }
 
 fn batch(batch: u64) -> BatchId {
@@ -99,7 +105,18 @@ impl Liar {
         let life = Life::new(process, store);
         let remains =
             tokio::spawn(async move { life.live(WorkerId(1), &events_sender, &start).await });
-        Self { child, line, progress, tell_end, orders, pass, events, remains }
+        Self {
+            child,
+            line,
+            progress,
+            tell_end,
+            orders,
+            pass,
+            events,
+            remains,
+            task_timeout: None,
+            payload_bytes: 0,
+        }
     }
 
     /// Gives it a batch, and waits until it has it.
@@ -117,13 +134,13 @@ impl Liar {
             batch: batch(number),
             tasks: 3,
             nesting_level: 0,
-            task_timeout: None,
+            task_timeout: self.task_timeout,
             task_cpu: None,
             attempt: 2,
             first_task: 0,
             queued_at: Monotonic::now(),
             claim,
-            payload: Vec::new(),
+            payload: vec![vec![0; self.payload_bytes].into()],
             blobs: Arc::new(BatchBlobs::default()),
         };
         self.orders.send(Order::Run(Box::new(assignment))).await.unwrap();
@@ -151,9 +168,14 @@ impl Liar {
 
     /// Waits until the agent has killed the process.
     async fn killed(&mut self) {
+        self.signalled(libc::SIGKILL).await;
+    }
+
+    /// Waits until the agent has ended the process with that signal.
+    async fn signalled(&mut self, signal: i32) {
         let mut child = std::mem::replace(&mut self.child, Command::new("true").spawn().unwrap());
         let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
-        assert_eq!(status.signal(), Some(libc::SIGKILL));
+        assert_eq!(status.signal(), Some(signal));
     }
 
     /// The next batch that ended while the worker lived.
@@ -242,6 +264,8 @@ async fn a_worker_with_leftovers_is_replaced_and_begins_nothing_else() {
     let mut told_to_leave = [0; 4096];
     assert!(liar.line.read(&mut told_to_leave).await.unwrap() > 0);
     assert!(liar.progress.is_withdrawn(1), "the second batch was taken back");
+    // It stays, which keeps that batch waiting.
+    liar.killed().await;
     let (remains, _) = liar.remains(Ended { exit: Exit::Code(0), ..KILLED }).await;
     assert!(remains.ended.iter().all(Option::is_none), "it runs elsewhere: {remains:?}");
 }
@@ -276,6 +300,27 @@ async fn a_worker_that_passes_a_limit_is_killed_and_says_which() {
 }
 
 #[tokio::test]
+async fn the_task_that_ran_too_long_is_blamed_and_not_the_one_after_it() {
+    for kind in [Kind::TimeLimit, Kind::CpuTimeLimit] {
+        let mut liar = Liar::start().await;
+        let began = Monotonic::now();
+        liar.progress.task_started(1, began);
+        liar.task_timeout = (kind == Kind::TimeLimit).then_some(Duration::from_millis(1));
+        liar.give(1, 0).await;
+        if kind == Kind::CpuTimeLimit {
+            liar.passes(Resource::CpuTime).await;
+        }
+        // Asked for its stacks: it was found guilty before.
+        liar.signalled(libc::SIGUSR1).await;
+        let found = Monotonic::now();
+        liar.progress.task_started(2, found);
+        let failure = only_failure(liar.remains(KILLED).await.0);
+        assert_eq!((failure.kind, failure.task_index), (kind, Some(1)));
+        assert!(failure.wall.unwrap() <= found.since(began), "{failure:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_given_to_an_idle_worker_over_a_limit_runs_elsewhere() {
     let mut liar = Liar::start().await;
     liar.passes(Resource::Memory).await;
@@ -283,6 +328,49 @@ async fn what_is_given_to_an_idle_worker_over_a_limit_runs_elsewhere() {
     liar.killed().await;
     let (remains, _) = liar.remains(KILLED).await;
     assert!(remains.ended.iter().all(Option::is_none), "{remains:?}");
+}
+
+/// One that is given a second batch, which its socket has no room for.
+async fn written_to() -> Liar {
+    let mut liar = Liar::start().await;
+    liar.give(1, 0).await;
+    liar.payload_bytes = MUCH;
+    liar.give(2, 1).await;
+    liar
+}
+
+#[tokio::test]
+async fn who_is_killed_while_it_is_written_to_does_not_take_the_next_batch_with_it() {
+    for kind in [Kind::Cancelled, Kind::ScratchLimit] {
+        let mut liar = written_to().await;
+        if kind == Kind::Cancelled {
+            liar.orders.send(Order::Stop(StopReason::Cancelled)).await.unwrap();
+        } else {
+            liar.passes(Resource::Scratch).await;
+        }
+        liar.killed().await;
+        assert!(liar.progress.is_withdrawn(1));
+        assert_eq!(only_failure(liar.remains(KILLED).await.0).kind, kind);
+    }
+}
+
+#[tokio::test]
+async fn the_cpu_time_of_a_task_that_ended_while_its_worker_was_written_to_is_no_news() {
+    let mut liar = written_to().await;
+    liar.passes(Resource::CpuTime).await;
+    while liar.pass.capacity() < liar.pass.max_capacity() {
+        tokio::task::yield_now().await;
+    }
+    liar.done(1, Leftovers::default()).await;
+    let mut left = MUCH;
+    while left > 4096 {
+        left -= liar.line.read(&mut [0; 4096]).await.unwrap();
+    }
+    liar.done(2, Leftovers::default()).await;
+    for _ in 0..2 {
+        assert!(liar.outcome().await.0.result.is_ok());
+    }
+    liar.remains(KILLED).await;
 }
 
 #[tokio::test]
