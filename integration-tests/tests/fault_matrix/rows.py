@@ -21,7 +21,8 @@ class Row:
     promise : str
         What comes of it, besides what `support.oracle` checks.
     elsewhere : tuple of str
-        Tests outside of this folder that hold it, as ``file.py::test``.
+        Tests outside of this folder that hold it, as ``file.py::test``, or of the agent's
+        own, as ``executor/src/file.rs::test``.
     untested : str
         Why no test can; empty when some do.
     """
@@ -202,8 +203,7 @@ AGENT = {
     "A02": Row(
         "a handler of the agent panics",
         "its request fails, and nothing else",
-        untested="no input makes one panic, and the program has no places to make it fail on"
-        " purpose; fuzzing looks for such input",
+        elsewhere=("executor/src/service/server.rs::a_panic_fails_its_request_and_nothing_else",),
     ),
     "A03": Row(
         "a zygote is killed",

@@ -36,6 +36,7 @@ def test_a_row_has_a_test_that_is_there(number):
     for test in row.elsewhere:
         file, _, name = test.partition("::")
         name, _, case = name.partition("[")
-        source = (HERE.parent / file).read_text()
-        assert f"def {name}" in source, test
+        in_rust = file.endswith(".rs")
+        source = ((HERE.parents[2] if in_rust else HERE.parent) / file).read_text()
+        assert f"{'fn' if in_rust else 'def'} {name}" in source, test
         assert f'"{case.rstrip("]")}"' in source or not case, test
