@@ -4,12 +4,19 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
 
 use super::ledger::Place;
 use crate::failure::{Failure, Kind};
 use crate::random_name::random_name;
+
+/// How often sealing is tried while somebody holds on to a page, and how long
+/// nothing is done in between.
+const SEAL_TRIES: u32 = 5;
+const SEAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Only for its owner, who cannot open it again for writing.
 const READ_ONLY: Mode = Mode::RUSR;
@@ -82,6 +89,9 @@ fn on_disk(bytes: u64, directory: &Path) -> io::Result<OwnedFd> {
 /// Makes the content final; what is `writable` keeps its length only. Gives
 /// the descriptor to hand on.
 ///
+/// Blocks for some milliseconds when the kernel itself holds on to a page, for
+/// example while it moves it.
+///
 /// # Errors
 /// When somebody has it mapped for writing.
 pub(super) fn seal(file: OwnedFd, place: Place, writable: bool) -> io::Result<OwnedFd> {
@@ -89,7 +99,13 @@ pub(super) fn seal(file: OwnedFd, place: Place, writable: bool) -> io::Result<Ow
         Place::Memory => {
             let mut seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
             seals.set(SealFlags::WRITE, !writable);
-            rustix::fs::fcntl_add_seals(&file, seals)?;
+            let mut tries = 1..SEAL_TRIES;
+            while let Err(error) = rustix::fs::fcntl_add_seals(&file, seals) {
+                if error != Errno::BUSY || tries.next().is_none() {
+                    return Err(error.into());
+                }
+                std::thread::sleep(SEAL_PAUSE);
+            }
             Ok(file)
         }
         Place::Disk if writable => Ok(file),

@@ -110,7 +110,7 @@ async fn join(line: &mut UnixStream, dispatch: &DispatchHandle) -> io::Result<Op
     }
 }
 
-async fn converse(line: &mut UnixStream, blobs: &SessionBlobs) -> io::Result<()> {
+async fn converse(line: &mut UnixStream, blobs: &LineGuard) -> io::Result<()> {
     while let Some(request) = read_request(line).await? {
         let answer = match request.body.ok_or_else(|| invalid("field `body` is missing"))? {
             data_request::Body::Join(_) => return Err(invalid("a line joins once")),
@@ -119,10 +119,15 @@ async fn converse(line: &mut UnixStream, blobs: &SessionBlobs) -> io::Result<()>
                 let allocated = blobs.allocate(blob_id, bytes, writable).await;
                 allocated.map_or_else(Answer::refused, sent)
             }
-            data_request::Body::Commit(filled) => match blobs.commit(filled.blob_id) {
-                Ok(()) => Answer::plain(data_response::Body::Done(v1::Done {})),
-                Err(failure) => Answer::refused(failure),
-            },
+            data_request::Body::Commit(filled) => {
+                // The kernel may have to wait for pages.
+                let session = blobs.session();
+                let sealed = tokio::task::spawn_blocking(move || session.commit(filled.blob_id));
+                match sealed.await.map_err(io::Error::other)? {
+                    Ok(()) => Answer::plain(data_response::Body::Done(v1::Done {})),
+                    Err(failure) => Answer::refused(failure),
+                }
+            }
             data_request::Body::Fetch(wanted) => fetch(blobs, wanted.blob_id),
             data_request::Body::SameFile(file) => {
                 let same = tokio::task::spawn_blocking(move || is_same(&file));

@@ -197,17 +197,21 @@ impl SessionBlobs {
     /// # Errors
     /// A failure when it is no such blob, or cannot be sealed.
     pub(crate) fn commit(&self, blob: u64) -> Result<(), Failure> {
-        let mut table = self.table();
-        let slot = table.blobs.remove(&blob);
-        let filling = match slot {
-            Some(Slot::Filling(filling)) => filling,
-            other => {
-                table.blobs.extend(other.map(|other| (blob, other)));
-                return Err(broken(&Violation::Blob { blob, problem: "it is not being filled" }));
+        let filling = {
+            let mut table = self.table();
+            match table.blobs.remove(&blob) {
+                Some(Slot::Filling(filling)) => filling,
+                other => {
+                    table.blobs.extend(other.map(|other| (blob, other)));
+                    let problem = "it is not being filled";
+                    return Err(broken(&Violation::Blob { blob, problem }));
+                }
             }
         };
+        // May take a while, and the driver waits for the answer before it says
+        // anything else of this blob.
         let held = self.hold(filling.commit(None)?);
-        table.blobs.insert(blob, Slot::Present(held));
+        self.table().blobs.insert(blob, Slot::Present(held));
         Ok(())
     }
 
@@ -376,6 +380,13 @@ impl Table {
         let id = found.blob().id();
         held.entry(id).or_insert_with(|| found.clone());
         Ok(BufferUse { blob: id, access })
+    }
+}
+
+impl LineGuard {
+    /// The session's blobs.
+    pub(crate) fn session(&self) -> Arc<SessionBlobs> {
+        Arc::clone(&self.0)
     }
 }
 

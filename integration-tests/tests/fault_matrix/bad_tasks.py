@@ -201,6 +201,8 @@ def change_umask():
 def change_handlers():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
+    # Rarer signals are looked at once in 50 ms, or after tasks that take a while.
+    time.sleep(0.001)
 
 
 def change_signal_mask():
