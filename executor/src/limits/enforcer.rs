@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::{mpsc, watch};
 
@@ -22,6 +22,8 @@ pub(crate) struct Enforcer {
     groups: Arc<Groups>,
     encloser: Arc<Encloser>,
     notes: Arc<[String]>,
+    /// True once it is closed. Held while a group is made or joined.
+    closed: Arc<RwLock<bool>>,
 }
 
 impl Enforcer {
@@ -56,7 +58,8 @@ impl Enforcer {
         let usage = counted.map(|groups| -> Usage { Box::new(move || groups.memory_together()) });
         let pins = enforcement.cpus == Mechanism::Affinity;
         let encloser = Arc::new(Encloser::new(options, pins, usage));
-        Self { enforcement: Arc::new(enforcement), groups, encloser, notes: notes.into() }
+        let (enforcement, closed) = (Arc::new(enforcement), Arc::default());
+        Self { enforcement, groups, encloser, notes: notes.into(), closed }
     }
 
     /// What holds limits here.
@@ -73,8 +76,9 @@ impl Enforcer {
     /// holds for all workers together. Nothing, where nothing does.
     ///
     /// # Errors
-    /// When it is dead already.
+    /// When it is dead already, or the agent ends.
     pub(crate) fn place_zygote(&self, pid: Pid) -> io::Result<()> {
+        let _open = self.open()?;
         self.groups.place_zygote(pid)
     }
 
@@ -90,6 +94,7 @@ impl Enforcer {
         limits: Limits,
         progress: Arc<ProgressPage>,
     ) -> io::Result<(Arc<Enclosure>, mpsc::Receiver<Passed>)> {
+        let _open = self.open()?;
         let group = Group::create(&self.groups, worker, &limits)?;
         if let Some(group) = &group {
             group.add(pid)?;
@@ -100,8 +105,16 @@ impl Enforcer {
     /// Kills what is left of all workers, zygotes included, and removes all
     /// groups. Blocks for seconds at most. For the agent's end.
     pub(crate) fn close(&self) {
+        // A zygote that dies of this is started again by its keeper, which must
+        // not make the groups anew.
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
         self.groups.close();
         self.encloser.close();
+    }
+
+    fn open(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed { Err(io::Error::other("the agent ends")) } else { Ok(closed) }
     }
 
     /// What there is too little of, now; `None`: of nothing.
