@@ -85,7 +85,7 @@ def test_the_ready_line_says_where_and_what():
             "address": agent.address,
             "pid": agent.pid,
             "slots": 3,
-            "protocol": "1.0",
+            "protocol": "1.1",
             "version": __version__,
             "environments": [{"python": sys.executable, "version": version}],
         }

@@ -80,7 +80,7 @@ def test_the_agent_itself_never_loads_python(shared_agent, gate):
 def test_another_major_version_of_the_protocol_is_refused_naming_both_sides(shared_agent):
     refused = refusal(shared_agent, protocol=wire.ProtocolVersion(major=7))
     assert refused.kind == failure_pb2.FAILURE_KIND_PROTOCOL_MISMATCH
-    ours, theirs = f"{7}.", "1.0"
+    ours, theirs = f"{7}.", "1.1"
     assert f"protocol {ours}" in refused.message, refused.message
     assert f"speaks {theirs}" in refused.message, refused.message
     assert "9.8.7" in refused.message

@@ -8,7 +8,7 @@
 pub const PROTOCOL_MAJOR: u32 = 1;
 
 /// Minor version of the contract; grows with every addition.
-pub const PROTOCOL_MINOR: u32 = 0;
+pub const PROTOCOL_MINOR: u32 = 1;
 
 /// Payload bytes that one frame carries at most; the rest of a longer payload
 /// follows in `PayloadPart` frames.

@@ -18,7 +18,16 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 /// Checks that the golden bytes and the message mean each other.
 fn check<M: Message + Default + PartialEq + Debug>(name: &str, message: &M) -> Outcome {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/1.0");
+    check_of("1.0", name, message)
+}
+
+/// The same for a later version, which has samples of what it added.
+fn check_of<M: Message + Default + PartialEq + Debug>(
+    version: &str,
+    name: &str,
+    message: &M,
+) -> Outcome {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version);
     let path = directory.join(format!("{name}.bin"));
     if std::env::var_os("UPDATE").is_some() && !path.exists() {
         std::fs::create_dir_all(directory)?;
@@ -85,6 +94,7 @@ fn open_session_request() -> Outcome {
             environment: Some(environment()),
             python: "/opt/env/bin/python".to_owned(),
             name: "host:123".to_owned(),
+            ..Default::default()
         },
     )
 }
@@ -101,6 +111,7 @@ fn open_session_response() -> Outcome {
         host: "node1".to_owned(),
         max_batch_bytes: 1 << 33,
         max_open_batches: 10_000,
+        ..Default::default()
     };
     check(
         "open_session_response_opened",
@@ -135,6 +146,7 @@ fn client_envelope() -> Outcome {
                 scratch_bytes: 1 << 20,
                 soft_memory: true,
             }),
+            ..Default::default()
         }),
         client_frame::Body::OpenCall(v1::OpenCall {
             call_id: 2,
@@ -164,6 +176,7 @@ fn client_envelope() -> Outcome {
             bytes: 1 << 33,
             digest: Bytes::from_static(&[0xab; 32]),
             writable: true,
+            ..Default::default()
         }),
         client_frame::Body::BlobPart(v1::BlobPart {
             blob_id: 3,
@@ -172,7 +185,9 @@ fn client_envelope() -> Outcome {
         client_frame::Body::ReleaseBlobs(v1::ReleaseBlobs { blob_ids: vec![3, 1 << 63] }),
     ];
     let frames = bodies.map(|body| v1::ClientFrame { body: Some(body) }).into();
-    check("client_envelope", &v1::ClientEnvelope { session_id: "5f0c".to_owned(), frames })
+    let envelope =
+        v1::ClientEnvelope { session_id: "5f0c".to_owned(), frames, ..Default::default() };
+    check("client_envelope", &envelope)
 }
 
 #[test]
@@ -223,7 +238,7 @@ fn agent_envelope() -> Outcome {
         }),
     ];
     let frames = bodies.map(|body| v1::AgentFrame { body: Some(body) }).into();
-    check("agent_envelope", &v1::AgentEnvelope { frames })
+    check("agent_envelope", &v1::AgentEnvelope { frames, ..Default::default() })
 }
 
 #[test]
@@ -293,6 +308,7 @@ fn get_status() -> Outcome {
                 name: "host:123".to_owned(),
                 waiting: 2,
                 running: 1,
+                ..Default::default()
             }],
             workers: vec![v1::WorkerStatus {
                 pid: 79,
@@ -319,4 +335,76 @@ fn get_status() -> Outcome {
             }),
         },
     )
+}
+
+#[test]
+fn sessions_that_outlive_their_connection() -> Outcome {
+    let request = v1::OpenSessionRequest {
+        name: "host:123".to_owned(),
+        silence_seconds: 60.0,
+        weight: 2.5,
+        max_running: 3,
+        ..Default::default()
+    };
+    check_of("1.1", "open_session_request", &request)?;
+    let opened = v1::SessionOpened { silence_seconds: 30.0, ..Default::default() };
+    let result = Some(open_session_response::Result::Opened(opened));
+    check_of("1.1", "open_session_response", &v1::OpenSessionResponse { result })?;
+    let resume = v1::ClientEnvelope {
+        session_id: "5f0c".to_owned(),
+        resume: Some(v1::Resume { received: 1 << 40 }),
+        acknowledged: 1 << 40,
+        ..Default::default()
+    };
+    check_of("1.1", "resume", &resume)?;
+    let resumed = v1::AgentEnvelope {
+        resumed: Some(v1::Resumed { received: 1 << 41 }),
+        acknowledged: 1 << 41,
+        ..Default::default()
+    };
+    check_of("1.1", "resumed", &resumed)
+}
+
+#[test]
+fn content_that_agents_give_each_other() -> Outcome {
+    let offer = v1::OfferBlob {
+        blob_id: 3,
+        bytes: 1 << 33,
+        digest: Bytes::from_static(&[0xab; 32]),
+        writable: false,
+        sources: vec!["node1:7077".to_owned(), "node2:7077".to_owned()],
+    };
+    check_of("1.1", "offer_blob", &offer)?;
+    let request = v1::FetchContentRequest {
+        digest: Bytes::from_static(&[0xab; 32]),
+        bytes: 1 << 33,
+        offset: 1 << 20,
+    };
+    check_of("1.1", "fetch_content_request", &request)?;
+    check_of("1.1", "content_part", &v1::ContentPart { data: Bytes::from_static(b"some") })
+}
+
+#[test]
+fn code_of_the_driver() -> Outcome {
+    let archive = v1::CodeArchive {
+        blob_id: 3,
+        digest: Bytes::from_static(&[0xab; 32]),
+        working_directory: true,
+    };
+    let profile = v1::DefineProfile { profile_id: 1, code: vec![archive], ..Default::default() };
+    check_of("1.1", "define_profile", &profile)
+}
+
+#[test]
+fn what_operators_ask() -> Outcome {
+    check_of("1.1", "drain_request", &v1::DrainRequest {})?;
+    check_of("1.1", "drain_response", &v1::DrainResponse { open_batches: 7 })?;
+    let session = v1::SessionStatus {
+        name: "host:123".to_owned(),
+        waiting: 2,
+        running: 1,
+        attached: true,
+        weight: 2.5,
+    };
+    check_of("1.1", "session_status", &session)
 }

@@ -75,7 +75,8 @@ impl Ears {
                 dispatch.submit(self.session, commands).await;
             }
             // A driver that does not take its answers is not heard either.
-            if !frames.is_empty() && answers.send(Ok(v1::AgentEnvelope { frames })).await.is_err() {
+            let answer = v1::AgentEnvelope { frames, ..Default::default() };
+            if !answer.frames.is_empty() && answers.send(Ok(answer)).await.is_err() {
                 return Ok(());
             }
             next = stream.message().await?;

@@ -173,7 +173,7 @@ mod tests {
     fn an_offer_has_a_whole_digest_or_none_and_is_not_writable_with_one() {
         let offer = |digest: &'static [u8], writable| {
             let digest = Bytes::from_static(digest);
-            offered(&v1::OfferBlob { blob_id: 1, bytes: 2, digest, writable })
+            offered(&v1::OfferBlob { blob_id: 1, bytes: 2, digest, writable, ..Default::default() })
         };
         assert!(matches!(offer(&[], true), Ok(BlobSaid::Offer { digest: None, .. })));
         assert!(matches!(offer(&[7; 32], false), Ok(BlobSaid::Offer { digest: Some(_), .. })));

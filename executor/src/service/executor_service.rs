@@ -52,6 +52,7 @@ impl ExecutorService {
             max_batch_bytes: self.options.max_batch_bytes,
             max_session_bytes: self.options.max_session_bytes,
             max_open_batches: u32::try_from(self.options.max_open_batches).unwrap_or(u32::MAX),
+            silence_seconds: 0.0,
         })
     }
 
@@ -97,6 +98,22 @@ impl Executor for ExecutorService {
         Ok(Response::new(stream))
     }
 
+    type FetchContentStream = ReceiverStream<Result<v1::ContentPart, Status>>;
+
+    async fn fetch_content(
+        &self,
+        _request: Request<v1::FetchContentRequest>,
+    ) -> Result<Response<Self::FetchContentStream>, Status> {
+        Err(Status::unimplemented("this agent gives its content to nobody"))
+    }
+
+    async fn drain(
+        &self,
+        _request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainResponse>, Status> {
+        Err(Status::unimplemented("this agent drains on SIGTERM only"))
+    }
+
     async fn get_status(
         &self,
         _request: Request<v1::GetStatusRequest>,
@@ -108,6 +125,8 @@ impl Executor for ExecutorService {
             name: session.name,
             waiting: count(session.waiting),
             running: count(session.running),
+            attached: true,
+            weight: 1.0,
         });
         let workers = snapshot.workers.into_iter().map(|worker| v1::WorkerStatus {
             pid: worker.pid.0,
@@ -161,7 +180,7 @@ mod tests {
         assert!(check_protocol(version(PROTOCOL_MAJOR, 99), "9.9").is_ok());
         let failure = check_protocol(version(99, 7), "9.9").unwrap_err();
         assert_eq!(failure.kind, Kind::ProtocolMismatch);
-        for named in ["99.7", "joblib-clutch 9.9", "1.0", VERSION] {
+        for named in ["99.7", "joblib-clutch 9.9", "1.1", VERSION] {
             assert!(failure.message.contains(named), "{}", failure.message);
         }
         assert!(check_protocol(None, "9.9").unwrap_err().message.contains("no version"));

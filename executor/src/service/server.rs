@@ -73,6 +73,22 @@ mod tests {
             Err(Status::unimplemented("not here"))
         }
 
+        type FetchContentStream = ReceiverStream<Result<v1::ContentPart, Status>>;
+
+        async fn fetch_content(
+            &self,
+            _request: Request<v1::FetchContentRequest>,
+        ) -> Result<Response<Self::FetchContentStream>, Status> {
+            Err(Status::unimplemented("not here"))
+        }
+
+        async fn drain(
+            &self,
+            _request: Request<v1::DrainRequest>,
+        ) -> Result<Response<v1::DrainResponse>, Status> {
+            Err(Status::unimplemented("not here"))
+        }
+
         async fn get_status(
             &self,
             _request: Request<v1::GetStatusRequest>,

@@ -92,7 +92,10 @@ impl Voice {
     async fn flush(&mut self) -> Result<(), Over> {
         self.bytes = 0;
         let frames = std::mem::take(&mut self.frames);
-        self.envelopes.send(Ok(v1::AgentEnvelope { frames })).await.map_err(|_| Over)
+        self.envelopes
+            .send(Ok(v1::AgentEnvelope { frames, ..Default::default() }))
+            .await
+            .map_err(|_| Over)
     }
 }
 

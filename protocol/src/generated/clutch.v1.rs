@@ -263,6 +263,11 @@ pub struct OfferBlob {
     /// True when workers may write to it, which only goes without a digest.
     #[prost(bool, tag = "4")]
     pub writable: bool,
+    /// Addresses of agents, `host:port`, that have content with this digest or are
+    /// receiving it, the best first. The agent tries them before it says that the
+    /// content is missing. Empty: it says so at once.
+    #[prost(string, repeated, tag = "5")]
+    pub sources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Bytes of a blob, in order. Only for a blob that the agent said it misses;
 /// other frames may come between the parts.
@@ -308,6 +313,26 @@ pub mod blob_state {
         #[prost(message, tag = "4")]
         Refused(super::Failure),
     }
+}
+/// Asks another agent for content.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchContentRequest {
+    /// BLAKE3 digest of the content, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: ::prost::bytes::Bytes,
+    /// Its length.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// First byte that is wanted.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+/// Content of a blob, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ContentPart {
+    /// The next bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: ::prost::bytes::Bytes,
 }
 /// The agent has the blob.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -689,7 +714,7 @@ pub struct Environment {
     pub joblib_version: ::prost::alloc::string::String,
 }
 /// What a driver says first.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OpenSessionRequest {
     /// The driver's version of this contract. Absent: refused.
     #[prost(message, optional, tag = "1")]
@@ -707,6 +732,19 @@ pub struct OpenSessionRequest {
     /// Name that people see in status and logs, for example `host:pid`.
     #[prost(string, tag = "5")]
     pub name: ::prost::alloc::string::String,
+    /// How long the session is to outlive a connection that broke, in seconds. The
+    /// agent grants at most its setting `silence-seconds`. 0: it ends with its
+    /// stream, and neither side acknowledges frames.
+    #[prost(double, tag = "6")]
+    pub silence_seconds: f64,
+    /// Share of the slots when several sessions want them, relative to the others'.
+    /// 0: 1.
+    #[prost(double, tag = "7")]
+    pub weight: f64,
+    /// Batches of the session that may run at once, over all its calls. 0: no bound
+    /// but the slots.
+    #[prost(uint32, tag = "8")]
+    pub max_running: u32,
 }
 /// The answer to `OpenSessionRequest`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -729,7 +767,7 @@ pub mod open_session_response {
     }
 }
 /// The lease on an agent.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionOpened {
     /// Unguessable name of the session; whoever holds it may attach.
     #[prost(string, tag = "1")]
@@ -758,6 +796,10 @@ pub struct SessionOpened {
     /// Most payload bytes that the session's open batches may have together.
     #[prost(uint64, tag = "9")]
     pub max_session_bytes: u64,
+    /// How long the session outlives a connection that broke, in seconds. 0: not at
+    /// all, and neither side acknowledges frames.
+    #[prost(double, tag = "10")]
+    pub silence_seconds: f64,
 }
 /// Why a session was not opened.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -787,6 +829,22 @@ pub struct ClientEnvelope {
     /// The messages, in the order in which they take effect.
     #[prost(message, repeated, tag = "2")]
     pub frames: ::prost::alloc::vec::Vec<ClientFrame>,
+    /// Goes on with a session whose last stream broke; only in the first envelope.
+    /// Absent: the session begins.
+    #[prost(message, optional, tag = "3")]
+    pub resume: ::core::option::Option<Resume>,
+    /// Frames of the agent, counted from the session's beginning, that the driver
+    /// has taken: the agent need not keep them. 0: nothing to tell.
+    #[prost(uint64, tag = "4")]
+    pub acknowledged: u64,
+}
+/// Goes on with a session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resume {
+    /// Frames of the agent that the driver has taken since the session began. The
+    /// agent goes on with the next one.
+    #[prost(uint64, tag = "1")]
+    pub received: u64,
 }
 /// One message of a driver.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -851,6 +909,24 @@ pub struct DefineProfile {
     /// agent allows by default.
     #[prost(message, optional, tag = "5")]
     pub limits: ::core::option::Option<Limits>,
+    /// Code of the driver that workers have on their search path, ahead of what is
+    /// installed, in this order.
+    #[prost(message, repeated, tag = "6")]
+    pub code: ::prost::alloc::vec::Vec<CodeArchive>,
+}
+/// Modules and packages that live only at the driver.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CodeArchive {
+    /// Blob that is a zip archive of them.
+    #[prost(uint64, tag = "1")]
+    pub blob_id: u64,
+    /// BLAKE3 digest of the archive, 32 bytes: the name under which it is unpacked,
+    /// once for each session.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub digest: ::prost::bytes::Bytes,
+    /// True: tasks start in the directory into which it was unpacked.
+    #[prost(bool, tag = "3")]
+    pub working_directory: bool,
 }
 /// What a worker and the processes that it starts may use together. Beyond what
 /// the agent allows, the profile's batches fail with `QUOTA_EXCEEDED`.
@@ -961,6 +1037,21 @@ pub struct AgentEnvelope {
     /// The messages, in order.
     #[prost(message, repeated, tag = "1")]
     pub frames: ::prost::alloc::vec::Vec<AgentFrame>,
+    /// The answer to `Resume`; only in the first envelope of a stream that has one.
+    #[prost(message, optional, tag = "2")]
+    pub resumed: ::core::option::Option<Resumed>,
+    /// Frames of the driver, counted from the session's beginning, that the agent
+    /// has taken: the driver need not keep them. 0: nothing to tell.
+    #[prost(uint64, tag = "3")]
+    pub acknowledged: u64,
+}
+/// The session goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resumed {
+    /// Frames of the driver that the agent has taken since the session began. The
+    /// driver goes on with the next one.
+    #[prost(uint64, tag = "1")]
+    pub received: u64,
 }
 /// One message of an agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1011,6 +1102,16 @@ pub struct Capacity {
     /// Slots now; 0 while it drains.
     #[prost(uint32, tag = "1")]
     pub slots: u32,
+}
+/// Asks an agent to take nothing new.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainRequest {}
+/// It will not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainResponse {
+    /// Batches that wait or run now.
+    #[prost(uint32, tag = "1")]
+    pub open_batches: u32,
 }
 /// Asks for an agent's status.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1115,7 +1216,7 @@ pub struct EnvironmentStatus {
     pub problem: ::prost::alloc::string::String,
 }
 /// One session of an agent.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionStatus {
     /// The name that the driver gave itself.
     #[prost(string, tag = "1")]
@@ -1126,6 +1227,12 @@ pub struct SessionStatus {
     /// Batches that run.
     #[prost(uint32, tag = "3")]
     pub running: u32,
+    /// False while its connection is broken and it may still come back.
+    #[prost(bool, tag = "4")]
+    pub attached: bool,
+    /// Its share of the slots, relative to the others'.
+    #[prost(double, tag = "5")]
+    pub weight: f64,
 }
 /// One worker of an agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1228,8 +1335,9 @@ pub mod executor_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Runs the batches of joblib calls. Every RPC is called by a driver and served
-    /// by an agent. A gRPC error means that the agent could not do its job; what
+    /// Runs the batches of joblib calls. Every RPC is served by an agent and called
+    /// by a driver, or, as its comment says, by another agent or an operator. A gRPC
+    /// error means that the agent could not do its job; what
     /// goes wrong inside a task is data in a `BatchEnded`.
     #[derive(Debug, Clone)]
     pub struct ExecutorClient<T> {
@@ -1338,8 +1446,10 @@ pub mod executor_client {
             self.inner.unary(req, path, codec).await
         }
         /// The session's one conversation: batches in, outcomes out. The first
-        /// envelope names the session. A session has at most one such stream; when it
-        /// ends, the session ends, and its running tasks are killed.
+        /// envelope names the session. A session has at most one such stream. When the
+        /// driver ends it, the session ends, and its running tasks are killed. When it
+        /// breaks, the session ends too, unless it was granted silence: then another
+        /// stream may go on with it.
         pub async fn attach(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ClientEnvelope>,
@@ -1362,6 +1472,52 @@ pub mod executor_client {
             let mut req = request.into_streaming_request();
             req.extensions_mut().insert(GrpcMethod::new("clutch.v1.Executor", "Attach"));
             self.inner.streaming(req, path, codec).await
+        }
+        /// Called by other agents: gives content that this agent has, or is receiving,
+        /// by its digest. `NOT_FOUND`: it has not.
+        pub async fn fetch_content(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FetchContentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ContentPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clutch.v1.Executor/FetchContent",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("clutch.v1.Executor", "FetchContent"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Called by an operator: has the agent take nothing new, finish what runs
+        /// without a deadline, and end. Answers at once.
+        pub async fn drain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrainRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/clutch.v1.Executor/Drain");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("clutch.v1.Executor", "Drain"));
+            self.inner.unary(req, path, codec).await
         }
         /// Says what this agent is and does now.
         pub async fn get_status(
@@ -1419,12 +1575,35 @@ pub mod executor_server {
             + std::marker::Send
             + 'static;
         /// The session's one conversation: batches in, outcomes out. The first
-        /// envelope names the session. A session has at most one such stream; when it
-        /// ends, the session ends, and its running tasks are killed.
+        /// envelope names the session. A session has at most one such stream. When the
+        /// driver ends it, the session ends, and its running tasks are killed. When it
+        /// breaks, the session ends too, unless it was granted silence: then another
+        /// stream may go on with it.
         async fn attach(
             &self,
             request: tonic::Request<tonic::Streaming<super::ClientEnvelope>>,
         ) -> std::result::Result<tonic::Response<Self::AttachStream>, tonic::Status>;
+        /// Server streaming response type for the FetchContent method.
+        type FetchContentStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ContentPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Called by other agents: gives content that this agent has, or is receiving,
+        /// by its digest. `NOT_FOUND`: it has not.
+        async fn fetch_content(
+            &self,
+            request: tonic::Request<super::FetchContentRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::FetchContentStream>,
+            tonic::Status,
+        >;
+        /// Called by an operator: has the agent take nothing new, finish what runs
+        /// without a deadline, and end. Answers at once.
+        async fn drain(
+            &self,
+            request: tonic::Request<super::DrainRequest>,
+        ) -> std::result::Result<tonic::Response<super::DrainResponse>, tonic::Status>;
         /// Says what this agent is and does now.
         async fn get_status(
             &self,
@@ -1434,8 +1613,9 @@ pub mod executor_server {
             tonic::Status,
         >;
     }
-    /// Runs the batches of joblib calls. Every RPC is called by a driver and served
-    /// by an agent. A gRPC error means that the agent could not do its job; what
+    /// Runs the batches of joblib calls. Every RPC is served by an agent and called
+    /// by a driver, or, as its comment says, by another agent or an operator. A gRPC
+    /// error means that the agent could not do its job; what
     /// goes wrong inside a task is data in a `BatchEnded`.
     #[derive(Debug)]
     pub struct ExecutorServer<T> {
@@ -1602,6 +1782,95 @@ pub mod executor_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clutch.v1.Executor/FetchContent" => {
+                    #[allow(non_camel_case_types)]
+                    struct FetchContentSvc<T: Executor>(pub Arc<T>);
+                    impl<
+                        T: Executor,
+                    > tonic::server::ServerStreamingService<super::FetchContentRequest>
+                    for FetchContentSvc<T> {
+                        type Response = super::ContentPart;
+                        type ResponseStream = T::FetchContentStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FetchContentRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Executor>::fetch_content(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FetchContentSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clutch.v1.Executor/Drain" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainSvc<T: Executor>(pub Arc<T>);
+                    impl<T: Executor> tonic::server::UnaryService<super::DrainRequest>
+                    for DrainSvc<T> {
+                        type Response = super::DrainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Executor>::drain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -163,7 +163,7 @@ impl<T> Stream for Envelopes<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(session_id) = self.session_id.take() {
-            return Poll::Ready(Some(v1::ClientEnvelope { session_id, frames: Vec::new() }));
+            return Poll::Ready(Some(v1::ClientEnvelope { session_id, ..Default::default() }));
         }
         let mut state = self.shared.lock();
         if state.closed || state.lost.is_some() {

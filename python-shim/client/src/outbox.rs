@@ -164,8 +164,8 @@ fn control_size(frame: &v1::ClientFrame) -> usize {
         }
 }
 
-const fn envelope(frames: Vec<v1::ClientFrame>) -> v1::ClientEnvelope {
-    v1::ClientEnvelope { session_id: String::new(), frames }
+fn envelope(frames: Vec<v1::ClientFrame>) -> v1::ClientEnvelope {
+    v1::ClientEnvelope { frames, ..Default::default() }
 }
 
 #[cfg(test)]

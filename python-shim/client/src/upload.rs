@@ -61,7 +61,7 @@ pub(crate) fn send<T: Send + 'static>(
     let mut state = shared.lock();
     state.offers.insert(blob_id, None);
     let bytes = content.len() as u64;
-    let offer = v1::OfferBlob { blob_id, bytes, digest, writable };
+    let offer = v1::OfferBlob { blob_id, bytes, digest, writable, sources: Vec::new() };
     state.outbox.put_control(Body::OfferBlob(offer));
     shared.wake(state);
     let fate = match fate(shared, blob_id)? {

@@ -63,6 +63,7 @@ impl Session {
             environment: Some(environment),
             python,
             name,
+            ..Default::default()
         };
         // What a signal handler raised while we waited.
         let mut raised = None;
@@ -121,6 +122,7 @@ impl Session {
             workers,
             setup: bytes::Bytes::copy_from_slice(setup.as_bytes()),
             limits: Some(limits).filter(|limits| *limits != v1::Limits::default()),
+            code: Vec::new(),
         })
     }
 

@@ -15,49 +15,53 @@ _sym_db = _symbol_database.Default()
 from clutch_wire.clutch.v1 import failure_pb2 as clutch_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63lutch/v1/blob.proto\x12\tclutch.v1\x1a\x17\x63lutch/v1/failure.proto\"A\n\x07\x42lobUse\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12%\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0e\x32\x15.clutch.v1.BlobAccess\"K\n\x0cSharedObject\x12\x16\n\x0epickle_blob_id\x18\x01 \x01(\x04\x12#\n\x07\x62uffers\x18\x02 \x03(\x0b\x32\x12.clutch.v1.BlobUse\"M\n\tOfferBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x10\n\x08writable\x18\x04 \x01(\x08\")\n\x08\x42lobPart\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\" \n\x0cReleaseBlobs\x12\x10\n\x08\x62lob_ids\x18\x01 \x03(\x04\"\xa2\x01\n\tBlobState\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12)\n\x07present\x18\x02 \x01(\x0b\x32\x16.clutch.v1.BlobPresentH\x00\x12)\n\x07missing\x18\x03 \x01(\x0b\x32\x16.clutch.v1.BlobMissingH\x00\x12%\n\x07refused\x18\x04 \x01(\x0b\x32\x12.clutch.v1.FailureH\x00\x42\x07\n\x05state\"\r\n\x0b\x42lobPresent\"\r\n\x0b\x42lobMissing\"\xe4\x01\n\x0b\x44\x61taRequest\x12&\n\x04join\x18\x01 \x01(\x0b\x32\x16.clutch.v1.JoinSessionH\x00\x12+\n\x08\x61llocate\x18\x02 \x01(\x0b\x32\x17.clutch.v1.AllocateBlobH\x00\x12\'\n\x06\x63ommit\x18\x03 \x01(\x0b\x32\x15.clutch.v1.CommitBlobH\x00\x12%\n\x05\x66\x65tch\x18\x04 \x01(\x0b\x32\x14.clutch.v1.FetchBlobH\x00\x12(\n\tsame_file\x18\x05 \x01(\x0b\x32\x13.clutch.v1.SameFileH\x00\x42\x06\n\x04\x62ody\"\xbe\x01\n\x0c\x44\x61taResponse\x12\x1f\n\x04\x64one\x18\x01 \x01(\x0b\x32\x0f.clutch.v1.DoneH\x00\x12/\n\ndescriptor\x18\x02 \x01(\x0b\x32\x19.clutch.v1.DescriptorSentH\x00\x12-\n\x0c\x66ile_is_same\x18\x03 \x01(\x0b\x32\x15.clutch.v1.FileIsSameH\x00\x12%\n\x07refused\x18\x04 \x01(\x0b\x32\x12.clutch.v1.FailureH\x00\x42\x06\n\x04\x62ody\"!\n\x0bJoinSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\"@\n\x0c\x41llocateBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x10\n\x08writable\x18\x03 \x01(\x08\"\x1d\n\nCommitBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\"\x1c\n\tFetchBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\"F\n\x08SameFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\x04\x12\r\n\x05inode\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\"\x06\n\x04\x44one\"\x10\n\x0e\x44\x65scriptorSent\"\x1a\n\nFileIsSame\x12\x0c\n\x04same\x18\x01 \x01(\x08*l\n\nBlobAccess\x12\x1b\n\x17\x42LOB_ACCESS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42LOB_ACCESS_READ\x10\x01\x12\x14\n\x10\x42LOB_ACCESS_COPY\x10\x02\x12\x15\n\x11\x42LOB_ACCESS_WRITE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x63lutch/v1/blob.proto\x12\tclutch.v1\x1a\x17\x63lutch/v1/failure.proto\"A\n\x07\x42lobUse\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12%\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0e\x32\x15.clutch.v1.BlobAccess\"K\n\x0cSharedObject\x12\x16\n\x0epickle_blob_id\x18\x01 \x01(\x04\x12#\n\x07\x62uffers\x18\x02 \x03(\x0b\x32\x12.clutch.v1.BlobUse\"^\n\tOfferBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x10\n\x08writable\x18\x04 \x01(\x08\x12\x0f\n\x07sources\x18\x05 \x03(\t\")\n\x08\x42lobPart\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\" \n\x0cReleaseBlobs\x12\x10\n\x08\x62lob_ids\x18\x01 \x03(\x04\"\xa2\x01\n\tBlobState\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12)\n\x07present\x18\x02 \x01(\x0b\x32\x16.clutch.v1.BlobPresentH\x00\x12)\n\x07missing\x18\x03 \x01(\x0b\x32\x16.clutch.v1.BlobMissingH\x00\x12%\n\x07refused\x18\x04 \x01(\x0b\x32\x12.clutch.v1.FailureH\x00\x42\x07\n\x05state\"D\n\x13\x46\x65tchContentRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\x1b\n\x0b\x43ontentPart\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\r\n\x0b\x42lobPresent\"\r\n\x0b\x42lobMissing\"\xe4\x01\n\x0b\x44\x61taRequest\x12&\n\x04join\x18\x01 \x01(\x0b\x32\x16.clutch.v1.JoinSessionH\x00\x12+\n\x08\x61llocate\x18\x02 \x01(\x0b\x32\x17.clutch.v1.AllocateBlobH\x00\x12\'\n\x06\x63ommit\x18\x03 \x01(\x0b\x32\x15.clutch.v1.CommitBlobH\x00\x12%\n\x05\x66\x65tch\x18\x04 \x01(\x0b\x32\x14.clutch.v1.FetchBlobH\x00\x12(\n\tsame_file\x18\x05 \x01(\x0b\x32\x13.clutch.v1.SameFileH\x00\x42\x06\n\x04\x62ody\"\xbe\x01\n\x0c\x44\x61taResponse\x12\x1f\n\x04\x64one\x18\x01 \x01(\x0b\x32\x0f.clutch.v1.DoneH\x00\x12/\n\ndescriptor\x18\x02 \x01(\x0b\x32\x19.clutch.v1.DescriptorSentH\x00\x12-\n\x0c\x66ile_is_same\x18\x03 \x01(\x0b\x32\x15.clutch.v1.FileIsSameH\x00\x12%\n\x07refused\x18\x04 \x01(\x0b\x32\x12.clutch.v1.FailureH\x00\x42\x06\n\x04\x62ody\"!\n\x0bJoinSession\x12\x12\n\nsession_id\x18\x01 \x01(\t\"@\n\x0c\x41llocateBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x10\n\x08writable\x18\x03 \x01(\x08\"\x1d\n\nCommitBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\"\x1c\n\tFetchBlob\x12\x0f\n\x07\x62lob_id\x18\x01 \x01(\x04\"F\n\x08SameFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\x04\x12\r\n\x05inode\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\"\x06\n\x04\x44one\"\x10\n\x0e\x44\x65scriptorSent\"\x1a\n\nFileIsSame\x12\x0c\n\x04same\x18\x01 \x01(\x08*l\n\nBlobAccess\x12\x1b\n\x17\x42LOB_ACCESS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42LOB_ACCESS_READ\x10\x01\x12\x14\n\x10\x42LOB_ACCESS_COPY\x10\x02\x12\x15\n\x11\x42LOB_ACCESS_WRITE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clutch_wire.clutch.v1.blob_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_BLOBACCESS']._serialized_start=1267
-  _globals['_BLOBACCESS']._serialized_end=1375
+  _globals['_BLOBACCESS']._serialized_start=1383
+  _globals['_BLOBACCESS']._serialized_end=1491
   _globals['_BLOBUSE']._serialized_start=60
   _globals['_BLOBUSE']._serialized_end=125
   _globals['_SHAREDOBJECT']._serialized_start=127
   _globals['_SHAREDOBJECT']._serialized_end=202
   _globals['_OFFERBLOB']._serialized_start=204
-  _globals['_OFFERBLOB']._serialized_end=281
-  _globals['_BLOBPART']._serialized_start=283
-  _globals['_BLOBPART']._serialized_end=324
-  _globals['_RELEASEBLOBS']._serialized_start=326
-  _globals['_RELEASEBLOBS']._serialized_end=358
-  _globals['_BLOBSTATE']._serialized_start=361
-  _globals['_BLOBSTATE']._serialized_end=523
-  _globals['_BLOBPRESENT']._serialized_start=525
-  _globals['_BLOBPRESENT']._serialized_end=538
-  _globals['_BLOBMISSING']._serialized_start=540
-  _globals['_BLOBMISSING']._serialized_end=553
-  _globals['_DATAREQUEST']._serialized_start=556
-  _globals['_DATAREQUEST']._serialized_end=784
-  _globals['_DATARESPONSE']._serialized_start=787
-  _globals['_DATARESPONSE']._serialized_end=977
-  _globals['_JOINSESSION']._serialized_start=979
-  _globals['_JOINSESSION']._serialized_end=1012
-  _globals['_ALLOCATEBLOB']._serialized_start=1014
-  _globals['_ALLOCATEBLOB']._serialized_end=1078
-  _globals['_COMMITBLOB']._serialized_start=1080
-  _globals['_COMMITBLOB']._serialized_end=1109
-  _globals['_FETCHBLOB']._serialized_start=1111
-  _globals['_FETCHBLOB']._serialized_end=1139
-  _globals['_SAMEFILE']._serialized_start=1141
-  _globals['_SAMEFILE']._serialized_end=1211
-  _globals['_DONE']._serialized_start=1213
-  _globals['_DONE']._serialized_end=1219
-  _globals['_DESCRIPTORSENT']._serialized_start=1221
-  _globals['_DESCRIPTORSENT']._serialized_end=1237
-  _globals['_FILEISSAME']._serialized_start=1239
-  _globals['_FILEISSAME']._serialized_end=1265
+  _globals['_OFFERBLOB']._serialized_end=298
+  _globals['_BLOBPART']._serialized_start=300
+  _globals['_BLOBPART']._serialized_end=341
+  _globals['_RELEASEBLOBS']._serialized_start=343
+  _globals['_RELEASEBLOBS']._serialized_end=375
+  _globals['_BLOBSTATE']._serialized_start=378
+  _globals['_BLOBSTATE']._serialized_end=540
+  _globals['_FETCHCONTENTREQUEST']._serialized_start=542
+  _globals['_FETCHCONTENTREQUEST']._serialized_end=610
+  _globals['_CONTENTPART']._serialized_start=612
+  _globals['_CONTENTPART']._serialized_end=639
+  _globals['_BLOBPRESENT']._serialized_start=641
+  _globals['_BLOBPRESENT']._serialized_end=654
+  _globals['_BLOBMISSING']._serialized_start=656
+  _globals['_BLOBMISSING']._serialized_end=669
+  _globals['_DATAREQUEST']._serialized_start=672
+  _globals['_DATAREQUEST']._serialized_end=900
+  _globals['_DATARESPONSE']._serialized_start=903
+  _globals['_DATARESPONSE']._serialized_end=1093
+  _globals['_JOINSESSION']._serialized_start=1095
+  _globals['_JOINSESSION']._serialized_end=1128
+  _globals['_ALLOCATEBLOB']._serialized_start=1130
+  _globals['_ALLOCATEBLOB']._serialized_end=1194
+  _globals['_COMMITBLOB']._serialized_start=1196
+  _globals['_COMMITBLOB']._serialized_end=1225
+  _globals['_FETCHBLOB']._serialized_start=1227
+  _globals['_FETCHBLOB']._serialized_end=1255
+  _globals['_SAMEFILE']._serialized_start=1257
+  _globals['_SAMEFILE']._serialized_end=1327
+  _globals['_DONE']._serialized_start=1329
+  _globals['_DONE']._serialized_end=1335
+  _globals['_DESCRIPTORSENT']._serialized_start=1337
+  _globals['_DESCRIPTORSENT']._serialized_end=1353
+  _globals['_FILEISSAME']._serialized_start=1355
+  _globals['_FILEISSAME']._serialized_end=1381
 # @@protoc_insertion_point(module_scope)

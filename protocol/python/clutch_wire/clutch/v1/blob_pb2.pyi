@@ -35,16 +35,18 @@ class SharedObject(_message.Message):
     def __init__(self, pickle_blob_id: _Optional[int] = ..., buffers: _Optional[_Iterable[_Union[BlobUse, _Mapping]]] = ...) -> None: ...
 
 class OfferBlob(_message.Message):
-    __slots__ = ("blob_id", "bytes", "digest", "writable")
+    __slots__ = ("blob_id", "bytes", "digest", "writable", "sources")
     BLOB_ID_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     WRITABLE_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     blob_id: int
     bytes: int
     digest: bytes
     writable: bool
-    def __init__(self, blob_id: _Optional[int] = ..., bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., writable: bool = ...) -> None: ...
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, blob_id: _Optional[int] = ..., bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., writable: bool = ..., sources: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BlobPart(_message.Message):
     __slots__ = ("blob_id", "data")
@@ -71,6 +73,22 @@ class BlobState(_message.Message):
     missing: BlobMissing
     refused: _failure_pb2.Failure
     def __init__(self, blob_id: _Optional[int] = ..., present: _Optional[_Union[BlobPresent, _Mapping]] = ..., missing: _Optional[_Union[BlobMissing, _Mapping]] = ..., refused: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class FetchContentRequest(_message.Message):
+    __slots__ = ("digest", "bytes", "offset")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    bytes: int
+    offset: int
+    def __init__(self, digest: _Optional[bytes] = ..., bytes: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class ContentPart(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class BlobPresent(_message.Message):
     __slots__ = ()

@@ -54,18 +54,24 @@ class Environment(_message.Message):
     def __init__(self, python_version: _Optional[str] = ..., implementation: _Optional[str] = ..., executable: _Optional[str] = ..., cloudpickle_version: _Optional[str] = ..., joblib_version: _Optional[str] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
-    __slots__ = ("protocol", "client_version", "environment", "python", "name")
+    __slots__ = ("protocol", "client_version", "environment", "python", "name", "silence_seconds", "weight", "max_running")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLIENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     PYTHON_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
     protocol: ProtocolVersion
     client_version: str
     environment: Environment
     python: str
     name: str
-    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., client_version: _Optional[str] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., python: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    silence_seconds: float
+    weight: float
+    max_running: int
+    def __init__(self, protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., client_version: _Optional[str] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., python: _Optional[str] = ..., name: _Optional[str] = ..., silence_seconds: _Optional[float] = ..., weight: _Optional[float] = ..., max_running: _Optional[int] = ...) -> None: ...
 
 class OpenSessionResponse(_message.Message):
     __slots__ = ("opened", "refusal")
@@ -76,7 +82,7 @@ class OpenSessionResponse(_message.Message):
     def __init__(self, opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
-    __slots__ = ("session_id", "slots", "environment", "protocol", "agent_version", "host", "max_batch_bytes", "max_open_batches", "max_session_bytes")
+    __slots__ = ("session_id", "slots", "environment", "protocol", "agent_version", "host", "max_batch_bytes", "max_open_batches", "max_session_bytes", "silence_seconds")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +92,7 @@ class SessionOpened(_message.Message):
     MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_OPEN_BATCHES_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSION_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     slots: int
     environment: Environment
@@ -95,7 +102,8 @@ class SessionOpened(_message.Message):
     max_batch_bytes: int
     max_open_batches: int
     max_session_bytes: int
-    def __init__(self, session_id: _Optional[str] = ..., slots: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., host: _Optional[str] = ..., max_batch_bytes: _Optional[int] = ..., max_open_batches: _Optional[int] = ..., max_session_bytes: _Optional[int] = ...) -> None: ...
+    silence_seconds: float
+    def __init__(self, session_id: _Optional[str] = ..., slots: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., protocol: _Optional[_Union[ProtocolVersion, _Mapping]] = ..., agent_version: _Optional[str] = ..., host: _Optional[str] = ..., max_batch_bytes: _Optional[int] = ..., max_open_batches: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., silence_seconds: _Optional[float] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("kind", "message", "advice", "available", "fault")
@@ -112,12 +120,22 @@ class Refusal(_message.Message):
     def __init__(self, kind: _Optional[_Union[_failure_pb2.FailureKind, str]] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., available: _Optional[_Iterable[_Union[Environment, _Mapping]]] = ..., fault: _Optional[_Union[_failure_pb2.Fault, str]] = ...) -> None: ...
 
 class ClientEnvelope(_message.Message):
-    __slots__ = ("session_id", "frames")
+    __slots__ = ("session_id", "frames", "resume", "acknowledged")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     frames: _containers.RepeatedCompositeFieldContainer[ClientFrame]
-    def __init__(self, session_id: _Optional[str] = ..., frames: _Optional[_Iterable[_Union[ClientFrame, _Mapping]]] = ...) -> None: ...
+    resume: Resume
+    acknowledged: int
+    def __init__(self, session_id: _Optional[str] = ..., frames: _Optional[_Iterable[_Union[ClientFrame, _Mapping]]] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., acknowledged: _Optional[int] = ...) -> None: ...
+
+class Resume(_message.Message):
+    __slots__ = ("received",)
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    def __init__(self, received: _Optional[int] = ...) -> None: ...
 
 class ClientFrame(_message.Message):
     __slots__ = ("define_profile", "open_call", "submit_batch", "payload_part", "close_call", "offer_blob", "blob_part", "release_blobs")
@@ -140,7 +158,7 @@ class ClientFrame(_message.Message):
     def __init__(self, define_profile: _Optional[_Union[DefineProfile, _Mapping]] = ..., open_call: _Optional[_Union[OpenCall, _Mapping]] = ..., submit_batch: _Optional[_Union[SubmitBatch, _Mapping]] = ..., payload_part: _Optional[_Union[PayloadPart, _Mapping]] = ..., close_call: _Optional[_Union[CloseCall, _Mapping]] = ..., offer_blob: _Optional[_Union[_blob_pb2.OfferBlob, _Mapping]] = ..., blob_part: _Optional[_Union[_blob_pb2.BlobPart, _Mapping]] = ..., release_blobs: _Optional[_Union[_blob_pb2.ReleaseBlobs, _Mapping]] = ...) -> None: ...
 
 class DefineProfile(_message.Message):
-    __slots__ = ("profile_id", "variables", "workers", "setup", "limits")
+    __slots__ = ("profile_id", "variables", "workers", "setup", "limits", "code")
     class VariablesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -153,12 +171,24 @@ class DefineProfile(_message.Message):
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SETUP_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     profile_id: int
     variables: _containers.ScalarMap[str, str]
     workers: int
     setup: bytes
     limits: Limits
-    def __init__(self, profile_id: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., workers: _Optional[int] = ..., setup: _Optional[bytes] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    code: _containers.RepeatedCompositeFieldContainer[CodeArchive]
+    def __init__(self, profile_id: _Optional[int] = ..., variables: _Optional[_Mapping[str, str]] = ..., workers: _Optional[int] = ..., setup: _Optional[bytes] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., code: _Optional[_Iterable[_Union[CodeArchive, _Mapping]]] = ...) -> None: ...
+
+class CodeArchive(_message.Message):
+    __slots__ = ("blob_id", "digest", "working_directory")
+    BLOB_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WORKING_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    blob_id: int
+    digest: bytes
+    working_directory: bool
+    def __init__(self, blob_id: _Optional[int] = ..., digest: _Optional[bytes] = ..., working_directory: bool = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("memory_bytes", "cpus", "processes", "open_files", "scratch_bytes", "soft_memory")
@@ -227,10 +257,20 @@ class CloseCall(_message.Message):
     def __init__(self, call_id: _Optional[int] = ...) -> None: ...
 
 class AgentEnvelope(_message.Message):
-    __slots__ = ("frames",)
+    __slots__ = ("frames", "resumed", "acknowledged")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     frames: _containers.RepeatedCompositeFieldContainer[AgentFrame]
-    def __init__(self, frames: _Optional[_Iterable[_Union[AgentFrame, _Mapping]]] = ...) -> None: ...
+    resumed: Resumed
+    acknowledged: int
+    def __init__(self, frames: _Optional[_Iterable[_Union[AgentFrame, _Mapping]]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ..., acknowledged: _Optional[int] = ...) -> None: ...
+
+class Resumed(_message.Message):
+    __slots__ = ("received",)
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    def __init__(self, received: _Optional[int] = ...) -> None: ...
 
 class AgentFrame(_message.Message):
     __slots__ = ("batch_ended", "payload_part", "output", "capacity", "blob_state")
@@ -261,6 +301,16 @@ class Capacity(_message.Message):
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     slots: int
     def __init__(self, slots: _Optional[int] = ...) -> None: ...
+
+class DrainRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DrainResponse(_message.Message):
+    __slots__ = ("open_batches",)
+    OPEN_BATCHES_FIELD_NUMBER: _ClassVar[int]
+    open_batches: int
+    def __init__(self, open_batches: _Optional[int] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
@@ -337,14 +387,18 @@ class EnvironmentStatus(_message.Message):
     def __init__(self, environment: _Optional[_Union[Environment, _Mapping]] = ..., zygote_pid: _Optional[int] = ..., warm_modules: _Optional[_Iterable[str]] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class SessionStatus(_message.Message):
-    __slots__ = ("name", "waiting", "running")
+    __slots__ = ("name", "waiting", "running", "attached", "weight")
     NAME_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     name: str
     waiting: int
     running: int
-    def __init__(self, name: _Optional[str] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ...) -> None: ...
+    attached: bool
+    weight: float
+    def __init__(self, name: _Optional[str] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., attached: bool = ..., weight: _Optional[float] = ...) -> None: ...
 
 class WorkerStatus(_message.Message):
     __slots__ = ("pid", "executable", "busy", "batches")

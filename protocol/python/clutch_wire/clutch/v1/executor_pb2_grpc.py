@@ -2,12 +2,14 @@
 """Client and server classes corresponding to protobuf-defined services."""
 import grpc
 
+from clutch_wire.clutch.v1 import blob_pb2 as clutch_dot_v1_dot_blob__pb2
 from clutch_wire.clutch.v1 import executor_pb2 as clutch_dot_v1_dot_executor__pb2
 
 
 class ExecutorStub(object):
-    """Runs the batches of joblib calls. Every RPC is called by a driver and served
-    by an agent. A gRPC error means that the agent could not do its job; what
+    """Runs the batches of joblib calls. Every RPC is served by an agent and called
+    by a driver, or, as its comment says, by another agent or an operator. A gRPC
+    error means that the agent could not do its job; what
     goes wrong inside a task is data in a `BatchEnded`.
     """
 
@@ -27,6 +29,16 @@ class ExecutorStub(object):
                 request_serializer=clutch_dot_v1_dot_executor__pb2.ClientEnvelope.SerializeToString,
                 response_deserializer=clutch_dot_v1_dot_executor__pb2.AgentEnvelope.FromString,
                 )
+        self.FetchContent = channel.unary_stream(
+                '/clutch.v1.Executor/FetchContent',
+                request_serializer=clutch_dot_v1_dot_blob__pb2.FetchContentRequest.SerializeToString,
+                response_deserializer=clutch_dot_v1_dot_blob__pb2.ContentPart.FromString,
+                )
+        self.Drain = channel.unary_unary(
+                '/clutch.v1.Executor/Drain',
+                request_serializer=clutch_dot_v1_dot_executor__pb2.DrainRequest.SerializeToString,
+                response_deserializer=clutch_dot_v1_dot_executor__pb2.DrainResponse.FromString,
+                )
         self.GetStatus = channel.unary_unary(
                 '/clutch.v1.Executor/GetStatus',
                 request_serializer=clutch_dot_v1_dot_executor__pb2.GetStatusRequest.SerializeToString,
@@ -35,8 +47,9 @@ class ExecutorStub(object):
 
 
 class ExecutorServicer(object):
-    """Runs the batches of joblib calls. Every RPC is called by a driver and served
-    by an agent. A gRPC error means that the agent could not do its job; what
+    """Runs the batches of joblib calls. Every RPC is served by an agent and called
+    by a driver, or, as its comment says, by another agent or an operator. A gRPC
+    error means that the agent could not do its job; what
     goes wrong inside a task is data in a `BatchEnded`.
     """
 
@@ -50,8 +63,26 @@ class ExecutorServicer(object):
 
     def Attach(self, request_iterator, context):
         """The session's one conversation: batches in, outcomes out. The first
-        envelope names the session. A session has at most one such stream; when it
-        ends, the session ends, and its running tasks are killed.
+        envelope names the session. A session has at most one such stream. When the
+        driver ends it, the session ends, and its running tasks are killed. When it
+        breaks, the session ends too, unless it was granted silence: then another
+        stream may go on with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchContent(self, request, context):
+        """Called by other agents: gives content that this agent has, or is receiving,
+        by its digest. `NOT_FOUND`: it has not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Called by an operator: has the agent take nothing new, finish what runs
+        without a deadline, and end. Answers at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +108,16 @@ def add_ExecutorServicer_to_server(servicer, server):
                     request_deserializer=clutch_dot_v1_dot_executor__pb2.ClientEnvelope.FromString,
                     response_serializer=clutch_dot_v1_dot_executor__pb2.AgentEnvelope.SerializeToString,
             ),
+            'FetchContent': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchContent,
+                    request_deserializer=clutch_dot_v1_dot_blob__pb2.FetchContentRequest.FromString,
+                    response_serializer=clutch_dot_v1_dot_blob__pb2.ContentPart.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=clutch_dot_v1_dot_executor__pb2.DrainRequest.FromString,
+                    response_serializer=clutch_dot_v1_dot_executor__pb2.DrainResponse.SerializeToString,
+            ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
                     request_deserializer=clutch_dot_v1_dot_executor__pb2.GetStatusRequest.FromString,
@@ -90,8 +131,9 @@ def add_ExecutorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Executor(object):
-    """Runs the batches of joblib calls. Every RPC is called by a driver and served
-    by an agent. A gRPC error means that the agent could not do its job; what
+    """Runs the batches of joblib calls. Every RPC is served by an agent and called
+    by a driver, or, as its comment says, by another agent or an operator. A gRPC
+    error means that the agent could not do its job; what
     goes wrong inside a task is data in a `BatchEnded`.
     """
 
@@ -126,6 +168,40 @@ class Executor(object):
         return grpc.experimental.stream_stream(request_iterator, target, '/clutch.v1.Executor/Attach',
             clutch_dot_v1_dot_executor__pb2.ClientEnvelope.SerializeToString,
             clutch_dot_v1_dot_executor__pb2.AgentEnvelope.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def FetchContent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/clutch.v1.Executor/FetchContent',
+            clutch_dot_v1_dot_blob__pb2.FetchContentRequest.SerializeToString,
+            clutch_dot_v1_dot_blob__pb2.ContentPart.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/clutch.v1.Executor/Drain',
+            clutch_dot_v1_dot_executor__pb2.DrainRequest.SerializeToString,
+            clutch_dot_v1_dot_executor__pb2.DrainResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
