@@ -1,6 +1,7 @@
 //! The agent as a whole: everything that can fail is built before anything is
 //! served.
 
+mod access;
 mod build;
 mod lifeline;
 mod ready;

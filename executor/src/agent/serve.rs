@@ -15,7 +15,7 @@ use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
 use crate::machine::host_name;
 use crate::pool::{Reaper, Zygote};
-use crate::service::{AgentIdentity, Environments, ExecutorService, serve_grpc};
+use crate::service::{AgentIdentity, Entry, Environments, ExecutorService, serve_grpc};
 
 /// How long workers get to leave at the end.
 const LEAVE: Duration = Duration::from_secs(3);
@@ -56,9 +56,14 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
     // for a session then is told why there is none.
-    let mut server =
-        tokio::spawn(serve_grpc(service, built.listener.serve(dispatch.clone())?, stopped));
-    ready::tell(&built)?;
+    let access = built.access.as_ref();
+    let entry =
+        Entry::new(access.map(|access| access.server.clone()), built.settings.network.connections);
+    let connections = built.listener.serve(dispatch.clone(), entry.clone())?;
+    let mut server = tokio::spawn(serve_grpc(service, connections, entry, stopped));
+    // Whoever finds the address is served. It is taken back at the end.
+    let advertised = access.and_then(|access| access.advertise(&built.listener));
+    ready::tell(&built, advertised.as_ref())?;
     let ending = tokio::select! {
         served = &mut server => {
             served.map_err(io::Error::other)?.map_err(io::Error::other)?;
