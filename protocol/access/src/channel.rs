@@ -59,7 +59,7 @@ impl Interceptor for Bearer {
 pub enum ConnectError {
     /// Nobody can be reached there, now.
     #[error("{0}")]
-    Unreachable(io::Error),
+    Unreachable(#[source] io::Error),
     /// It took too long.
     #[error("no answer within {} s", CONNECT_WITHIN.as_secs())]
     Silent,
@@ -86,7 +86,7 @@ pub enum ConnectError {
     NotTls(rustls::Error),
     /// The transport does not start.
     #[error("{0}")]
-    Transport(tonic::transport::Error),
+    Transport(#[source] tonic::transport::Error),
 }
 
 impl ConnectError {

@@ -1,6 +1,7 @@
 //! What is in an access file.
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::authority::Signed;
 use crate::{AccessError, SERVER_NAME, SecretText, Token};
@@ -81,6 +82,14 @@ impl AccessFile {
     pub fn for_drivers(mut self) -> Self {
         self.agent = None;
         self
+    }
+
+    /// The text of it, secrets and all.
+    pub fn text(&self) -> Zeroizing<String> {
+        // Strings and lists of them are always JSON.
+        let mut text = Zeroizing::new(serde_json::to_string_pretty(self).unwrap_or_default());
+        text.push('\n');
+        text
     }
 
     /// Reads the text of one; the error does not repeat it.

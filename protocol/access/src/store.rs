@@ -124,9 +124,7 @@ impl StoredFile {
             _ => Path::new("."),
         };
         let mut file = tempfile::Builder::new().prefix(".clutch-access-").tempfile_in(folder)?;
-        let text = Zeroizing::new(serde_json::to_string_pretty(contents)?);
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
+        file.write_all(contents.text().as_bytes())?;
         file.as_file().sync_all()?;
         Ok(file)
     }
