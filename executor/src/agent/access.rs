@@ -1,13 +1,10 @@
 //! An agent's credentials, and its place in the access file.
 
-use std::path::Path;
-
-use clutch_access::{
-    Access, AccessError, AccessFile, Identity, Role, SecretText, ServerAccess, StoredFile, Token,
-};
+use clutch_access::{Access, AccessError, AccessFile, Identity, Role, ServerAccess, StoredFile};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use zeroize::Zeroizing;
 
+use super::credentials::{read, read_token, secret};
+use crate::error_chain::chain;
 use crate::machine::host_name;
 use crate::service::BoundListener;
 use crate::settings::Credentials;
@@ -42,9 +39,8 @@ pub(super) fn prepare(credentials: &Credentials) -> Result<Option<AgentAccess>, 
         Credentials::Own { certificate, key, authority, token } => {
             hide();
             let mut contents = AccessFile::of_token(read_token(token)?);
-            contents.authority = Some(read(authority)?.to_string());
-            let key = SecretText::new(read_secret(key)?.to_string());
-            contents.agent = Some(Identity { certificate: read(certificate)?.to_string(), key });
+            contents.authority = Some(read(authority)?);
+            contents.agent = Some(Identity { certificate: read(certificate)?, key: secret(key)? });
             (contents, None)
         }
         Credentials::Token(token) => {
@@ -82,7 +78,7 @@ impl AgentAccess {
         match added {
             Ok(()) => Some(Advertised { file: file.clone(), address, written: true }),
             Err(error) => {
-                let error = crate::error_chain::chain(&error);
+                let error = chain(&error);
                 tracing::warn!(error, address, "the access file does not name this agent");
                 Some(Advertised { file: file.clone(), address, written: false })
             }
@@ -123,31 +119,8 @@ impl Drop for Advertised {
         }
         let gone = self.file.update(|contents| contents.agents.retain(|a| *a != self.address));
         if let Err(error) = gone {
-            let error = crate::error_chain::chain(&error);
+            let error = chain(&error);
             tracing::warn!(error, address = self.address, "the access file still names this agent");
         }
     }
-}
-
-fn read(path: &Path) -> Result<Zeroizing<String>, AccessError> {
-    let text = std::fs::read_to_string(path);
-    let failed = |source| AccessError::File { doing: "read", path: path.to_owned(), source };
-    text.map(Zeroizing::new).map_err(failed)
-}
-
-/// A file that its owner alone may read.
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, AccessError> {
-    use std::os::unix::fs::MetadataExt;
-    let failed = |source| AccessError::File { doing: "read", path: path.to_owned(), source };
-    let mode = std::fs::metadata(path).map_err(failed)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(AccessError::OpenToOthers { path: path.to_owned(), mode });
-    }
-    read(path)
-}
-
-fn read_token(path: &Path) -> Result<Token, AccessError> {
-    let text = read_secret(path)?;
-    Token::parse(text.trim().as_bytes())
-        .map_err(|error| AccessError::Unusable { what: "the token", why: error.to_string() })
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod build;
+pub(crate) mod credentials;
 mod lifeline;
 mod ready;
 mod serve;
