@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -99,14 +100,14 @@ def parse(agents: object) -> Agents | None:
     if agents is None or isinstance(agents, Agents):
         return agents
     given = list(agents) if isinstance(agents, (list, tuple)) else [agents]
-    if not all(isinstance(each, (str, os.PathLike)) for each in given):
+    texts = [str(each) for each in given if isinstance(each, (str, Path))]
+    if len(texts) < len(given):
         raise TypeError(
             "agents must be an address, the path of an access file, or a list of addresses,"
             f" not {agents!r}"
         )
-    texts = [os.fspath(each) for each in given]
     addresses = tuple(dict.fromkeys(text for text in texts if is_address(text)))
-    files = [os.path.abspath(text) for text in texts if not is_address(text)]
+    files = [str(Path(text).absolute()) for text in texts if not is_address(text)]
     if not texts or "" in texts:
         raise ValueError(f"agents must name an agent or an access file, not {agents!r}")
     if len(files) > 1:
@@ -116,7 +117,7 @@ def parse(agents: object) -> Agents | None:
         )
     if not files and not all(address.startswith(_UNIX) for address in addresses):
         variable = os.environ.get(_ACCESS_VARIABLE)
-        files = [os.path.abspath(variable)] if variable else files
+        files = [str(Path(variable).absolute())] if variable else files
     return Agents(addresses, files[0] if files else None)
 
 

@@ -133,6 +133,11 @@ class Settings:
     def __post_init__(self) -> None:
         """Normalize and check the values."""
         self._set("agents", access.parse(self.agents) or access.default())
+        if self.agents is not None and len(self.agents.addresses) > 1:
+            raise ValueError(
+                "agents must name exactly one agent: spreading a call over several is not"
+                f" supported yet, and {len(self.agents.addresses)} were given"
+            )
         self._set("initargs", tuple(self.initargs))
         if self.initializer is not None and not callable(self.initializer):
             raise TypeError(f"initializer must be callable, not {self.initializer!r}")
