@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::data_line::{GREETING, serve_line};
+use super::hung_up::Watched;
 use crate::dispatch::DispatchHandle;
 
 /// Connections that have not yet said what they are; more wait to be accepted.
@@ -23,7 +24,7 @@ const GREET_WITHIN: Duration = Duration::from_secs(5);
 /// Where accepted connections go.
 #[derive(Debug)]
 pub(super) struct Door {
-    grpc: mpsc::Sender<io::Result<UnixStream>>,
+    grpc: mpsc::Sender<io::Result<Watched<UnixStream>>>,
     dispatch: DispatchHandle,
     strangers: Arc<Semaphore>,
 }
@@ -37,7 +38,7 @@ enum Language {
 
 impl Door {
     pub(super) fn new(
-        grpc: mpsc::Sender<io::Result<UnixStream>>,
+        grpc: mpsc::Sender<io::Result<Watched<UnixStream>>>,
         dispatch: DispatchHandle,
     ) -> Self {
         Self { grpc, dispatch, strangers: Arc::new(Semaphore::new(MAX_STRANGERS)) }
@@ -54,7 +55,7 @@ impl Door {
             match timeout(GREET_WITHIN, language(&stream)).await {
                 Ok(Ok(Language::Grpc)) => {
                     // A server that is gone serves nobody.
-                    grpc.send(Ok(stream)).await.ok();
+                    grpc.send(Ok(Watched::new(stream))).await.ok();
                 }
                 Ok(Ok(Language::DataLine)) => serve_line(stream, dispatch, stranger).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a connection ended at once"),

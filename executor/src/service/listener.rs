@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::door::Door;
+use super::hung_up::Watched;
 use crate::dispatch::DispatchHandle;
 use crate::random_name::random_name;
 use crate::settings::Address;
@@ -26,7 +27,7 @@ const MAX_WAITING: usize = 64;
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Connections of this process's own user.
-pub(crate) type Connections = ReceiverStream<Result<UnixStream, io::Error>>;
+pub(crate) type Connections = ReceiverStream<Result<Watched<UnixStream>, io::Error>>;
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]

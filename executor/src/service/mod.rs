@@ -5,16 +5,21 @@ mod attach;
 mod data_line;
 mod decode;
 mod door;
+mod ears;
 mod encode;
 mod environments;
 mod executor_service;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod hung_up;
+mod line;
 mod listener;
+mod resumable;
 mod server;
 mod speak;
 
 pub(crate) use environments::Environments;
 pub(crate) use executor_service::{AgentIdentity, ExecutorService};
+pub(crate) use resumable::Resumable;
 pub(crate) use listener::{BoundListener, ListenError, bind};
 pub(crate) use server::serve_grpc;

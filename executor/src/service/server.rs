@@ -51,6 +51,7 @@ mod tests {
     use tonic::{Request, Response, Status, Streaming};
 
     use super::*;
+    use crate::service::hung_up::Watched;
 
     /// Answers one question, and panics at the other.
     struct Fragile;
@@ -97,9 +98,9 @@ mod tests {
         }
     }
 
-    async fn connect(door: &mpsc::Sender<Result<UnixStream, std::io::Error>>) -> Channel {
+    async fn connect(door: &mpsc::Sender<Result<Watched<UnixStream>, std::io::Error>>) -> Channel {
         let (here, there) = UnixStream::pair().unwrap();
-        door.send(Ok(there)).await.unwrap();
+        door.send(Ok(Watched::new(there))).await.unwrap();
         let mut here = Some(here);
         let connector = tower::service_fn(move |_| {
             let stream = here.take().map(TokioIo::new);

@@ -38,6 +38,12 @@ impl Address {
         Ok(Self { text: text.to_owned(), socket })
     }
 
+    /// Whether a connection there can break while both ends live. One on the same
+    /// machine cannot; where it is a tunnel's, its user knows.
+    pub const fn may_break(&self) -> bool {
+        false
+    }
+
     /// Connects; a Unix socket does so at once or not at all.
     pub(crate) fn connect(&self) -> io::Result<UnixStream> {
         UnixStream::connect_addr(&self.socket)

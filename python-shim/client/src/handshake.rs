@@ -39,7 +39,7 @@ pub(crate) async fn open(
 ) -> Result<(ExecutorClient<Channel>, v1::SessionOpened), OpenError> {
     let unreachable = |error: tonic::transport::Error| OpenError::Unreachable(chain(&error));
     let channel = connect(address).await.map_err(unreachable)?;
-    let mut client = ExecutorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let mut client = client(channel);
     let answer = tokio::time::timeout(OPEN_PATIENCE, client.open_session(request)).await;
     let response = match answer {
         Ok(Ok(response)) => response.into_inner(),
@@ -59,7 +59,12 @@ pub(crate) async fn open(
     }
 }
 
-async fn connect(address: &Address) -> Result<Channel, tonic::transport::Error> {
+pub(crate) fn client(channel: Channel) -> ExecutorClient<Channel> {
+    ExecutorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// Connects to an agent.
+pub(crate) async fn connect(address: &Address) -> Result<Channel, tonic::transport::Error> {
     let address = address.clone();
     let connector = tower::service_fn(move |_: Uri| {
         let connected = address.connect().and_then(|stream| {
@@ -96,7 +101,7 @@ pub(crate) fn describe(status: &Status) -> String {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clutch_client::{Address, BlobError, CallOptions, OpenError};
+use clutch_client::{Address, BlobError, CallOptions, LinkEvent, News, OpenError};
 use clutch_protocol::v1;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -24,6 +24,9 @@ type Errand<'py> = (Call, Bound<'py, PyList>, bool);
 /// `joblib_clutch.profile.WorkerLimits`; zeros are none.
 type Limits = (u64, f64, u32, u64, u64, bool);
 
+/// How long a session is to outlive a connection that broke, where that can be.
+const SILENCE_SECONDS: f64 = 60.0;
+
 /// See `Session` in `joblib_clutch/_native.pyi`.
 #[pyclass(frozen, module = "joblib_clutch._native")]
 pub(crate) struct Session {
@@ -34,7 +37,7 @@ pub(crate) struct Session {
 impl Session {
     #[staticmethod]
     #[pyo3(signature = (address, *, client_version, python_version, implementation, executable,
-                        cloudpickle_version, joblib_version, python, name))]
+                        cloudpickle_version, joblib_version, python, name, silence_seconds))]
     #[expect(clippy::too_many_arguments, reason = "keywords")]
     fn open(
         py: Python<'_>,
@@ -47,9 +50,11 @@ impl Session {
         joblib_version: String,
         python: String,
         name: String,
+        silence_seconds: Option<f64>,
     ) -> PyResult<Self> {
         let address =
             Address::parse(address).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let default_silence = if address.may_break() { SILENCE_SECONDS } else { 0.0 };
         let environment = v1::Environment {
             python_version,
             implementation,
@@ -63,6 +68,7 @@ impl Session {
             environment: Some(environment),
             python,
             name,
+            silence_seconds: silence_seconds.unwrap_or(default_silence),
             ..Default::default()
         };
         // What a signal handler raised while we waited.
@@ -94,6 +100,11 @@ impl Session {
     #[getter]
     fn max_batch_bytes(&self) -> u64 {
         self.session.opened().max_batch_bytes
+    }
+
+    #[getter]
+    fn silence_seconds(&self) -> f64 {
+        self.session.opened().silence_seconds
     }
 
     #[getter]
@@ -210,6 +221,15 @@ impl Session {
 
     fn wait_output(&self, py: Python<'_>) -> bool {
         py.detach(|| self.session.outputs().wait())
+    }
+
+    fn take_news(&self) -> Vec<(String, Option<String>, f64)> {
+        let news = self.session.outputs().take_news();
+        let tell = |News { agent, event }| match event {
+            LinkEvent::Broke { why, limit } => (agent, Some(why), limit.as_secs_f64()),
+            LinkEvent::Restored { after } => (agent, None, after.as_secs_f64()),
+        };
+        news.into_iter().map(tell).collect()
     }
 
     #[getter]

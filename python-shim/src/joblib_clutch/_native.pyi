@@ -105,8 +105,10 @@ class Session:
         joblib_version: str,
         python: str,
         name: str,
+        silence_seconds: float | None,
     ) -> Session:
-        """Open a session. Raises `OpenFailedError`, `OpenRefusedError`, or ValueError for an address
+        """Open a session. `silence_seconds`: how long it is to outlive a connection that
+        broke; None: 60 where that can happen, and else not at all. Raises `OpenFailedError`, `OpenRefusedError`, or ValueError for an address
         that is none.
         """
 
@@ -121,6 +123,10 @@ class Session:
     @property
     def max_batch_bytes(self) -> int:
         """Most bytes of a batch's payload."""
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long it outlives a connection that broke; 0: not at all."""
 
     @property
     def lost(self) -> str | None:
@@ -177,7 +183,12 @@ class Session:
         """
 
     def wait_output(self) -> bool:
-        """Wait until tasks printed something; False at the session's end."""
+        """Wait until tasks printed something, or there is news; False at the session's end."""
+
+    def take_news(self) -> list[tuple[str, str | None, float]]:
+        """What became of the connection: the agent's address; why it broke and for how many
+        seconds it is tried to be restored; or None, and after how many seconds it was.
+        """
 
     @property
     def output_pending(self) -> bool:

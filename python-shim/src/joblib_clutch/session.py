@@ -46,6 +46,9 @@ class Session:
     evidence : callable
         Called when the agent is lost; returns what is known about that, as
         keyword arguments of `ClutchError`.
+    silence : float or None
+        Seconds that the session is to outlive a connection that broke; None:
+        60 where that can happen, and else not at all.
 
     Attributes
     ----------
@@ -65,7 +68,11 @@ class Session:
     """
 
     def __init__(
-        self, address: str, python: str | None, evidence: Callable[[], dict[str, Any]]
+        self,
+        address: str,
+        python: str | None,
+        evidence: Callable[[], dict[str, Any]],
+        silence: float | None = None,
     ) -> None:
         self.address = address
         self._evidence = evidence
@@ -76,7 +83,7 @@ class Session:
         self._lost_by = ""
         self.ended = False
         self._profiles: dict[WorkerProfile, int] = {}
-        self.native = _open(address, python)
+        self.native = _open(address, python, silence)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
         self.printer = OutputPrinter(self.native)
@@ -311,7 +318,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _open(address: str, python: str | None) -> _native.Session:
+def _open(address: str, python: str | None, silence: float | None) -> _native.Session:
     try:
         return _native.Session.open(
             address,
@@ -323,6 +330,7 @@ def _open(address: str, python: str | None) -> _native.Session:
             joblib_version=joblib.__version__,
             python=python or "",
             name=f"{socket.gethostname()}:{os.getpid()}",
+            silence_seconds=silence,
         )
     except (_native.OpenFailedError, ValueError) as error:
         raise AgentUnavailableError(
