@@ -4,6 +4,8 @@
 //! committed, so that building needs no protocol compiler. After a change to a
 //! `.proto` file, `make generate` rewrites it.
 
+pub mod delivery;
+
 /// Major version of the contract; sides with different majors cannot talk.
 pub const PROTOCOL_MAJOR: u32 = 1;
 

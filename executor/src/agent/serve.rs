@@ -15,10 +15,13 @@ use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
 use crate::machine::host_name;
 use crate::pool::{Reaper, Zygote};
-use crate::service::{AgentIdentity, Entry, Environments, ExecutorService, serve_grpc};
+use crate::service::{AgentIdentity, Entry, Environments, ExecutorService, Resumable, serve_grpc};
 
 /// How long workers get to leave at the end.
 const LEAVE: Duration = Duration::from_secs(3);
+
+/// How long drivers whose connections broke get to come back for theirs.
+const COME_BACK: Duration = Duration::from_secs(3);
 
 /// How long drivers get to take their last outcomes.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -44,6 +47,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         blobs: blobs.clone(),
         enforcer: built.enforcer.clone(),
     });
+    let resumable = Resumable::default();
     let served = built.environments.iter().cloned().zip(zygotes).collect();
     let service = ExecutorService {
         dispatch: dispatch.clone(),
@@ -52,6 +56,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         options: built.settings.session,
         blobs,
         enforcement: built.enforcer.enforcement().clone(),
+        resumable: resumable.clone(),
     };
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
@@ -77,6 +82,9 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
             drain(&dispatch, built.settings.drain.deadline, &mut signals).await
         }
     };
+    if timeout(COME_BACK, resumable.settled()).await.is_err() {
+        tracing::warn!("a driver that was away did not take its last outcomes");
+    }
     if timeout(LEAVE, dispatch.end_sessions()).await.is_err() {
         tracing::warn!("workers remain; they die with this process");
     }

@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::DispatchHandle;
-use super::message::{AttachError, Joined, Lease, Message};
+use super::message::{AttachError, Attached, Joined, Lease, Message};
+use super::presence::{Arrival, Departure, Presence, StreamEnd};
 use super::registry::{BatchEntry, Forked, Registry};
 use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
 use super::trials::{Terms, Trials};
@@ -128,14 +129,18 @@ impl Dispatcher {
 
     fn on(&mut self, message: Message) {
         match message {
-            Message::Open { name, environment, answer } => {
-                let opened = self.open(name, environment);
+            Message::Open { name, environment, silence, answer } => {
+                let opened = self.open(name, environment, silence);
                 // Whoever asked may be gone; then the session expires.
                 answer.send(opened).ok();
             }
-            Message::Attach { token, answer } => {
-                if let Err(Ok(lease)) = answer.send(self.attach(&token)) {
-                    self.close(lease.session);
+            Message::Attach { token, resuming, answer } => {
+                match answer.send(self.attach(&token, resuming)) {
+                    Ok(()) | Err(Err(_)) => {}
+                    Err(Ok(Attached::Begun(lease))) => self.close(lease.session),
+                    Err(Ok(Attached::Again { session, stream })) => {
+                        self.detached(session, stream, StreamEnd::Broken);
+                    }
                 }
             }
             Message::Join { token, answer } => {
@@ -151,7 +156,7 @@ impl Dispatcher {
                     self.command(session, command);
                 }
             }
-            Message::Detached { session } => self.close(session),
+            Message::Detached { session, stream, end } => self.detached(session, stream, end),
             Message::Worker(event) => self.worker(event),
             Message::Snapshot(answer) => {
                 answer.send(self.snapshot()).ok();
@@ -170,7 +175,12 @@ impl Dispatcher {
         }
     }
 
-    fn open(&mut self, name: String, environment: usize) -> Result<String, Failure> {
+    fn open(
+        &mut self,
+        name: String,
+        environment: usize,
+        silence: Duration,
+    ) -> Result<String, Failure> {
         if self.draining.is_some() {
             return Err(Failure::new(Kind::AgentDraining, "the agent was asked to stop"));
         }
@@ -180,22 +190,40 @@ impl Dispatcher {
             return Err(Failure::new(Kind::QuotaExceeded, message));
         }
         let blobs = SessionBlobs::new(self.options.blobs.clone());
-        self.registry.open(name, environment, blobs, Monotonic::now())
+        let presence = Presence::expected(silence, Monotonic::now());
+        self.registry.open(name, environment, blobs, presence)
     }
 
-    fn attach(&mut self, token: &str) -> Result<Lease, AttachError> {
+    fn attach(&mut self, token: &str, resuming: bool) -> Result<Attached, AttachError> {
         let options = self.options.session;
         let (session, entry) = self.registry.by_token(token).ok_or(AttachError::Unknown)?;
-        if entry.outbox.is_some() {
-            return Err(AttachError::Attached);
+        let arrival = entry.presence.arrive(resuming);
+        let (stream, silence) = (entry.presence.stream(), entry.presence.silence());
+        match arrival {
+            Arrival::Taken => return Err(AttachError::Attached),
+            Arrival::GoesOn => return Ok(Attached::Again { session, stream }),
+            Arrival::Begins => {}
         }
         let (sender, receiver) = outbox(options.max_open_batches);
         entry.outbox = Some(sender);
-        let blobs = Arc::clone(&entry.blobs);
+        let (blobs, ended) = (Arc::clone(&entry.blobs), entry.ended.subscribe());
         tracing::info!(%session, name = entry.name, "session attached");
         self.apply(Event::SessionOpened(session));
         let (quota, ceilings) = (Quota::new(options), self.ceilings.clone());
-        Ok(Lease { session, quota, ceilings, outbox: receiver, blobs })
+        let outbox = receiver;
+        let lease = Lease { session, stream, silence, quota, ceilings, outbox, blobs, ended };
+        Ok(Attached::Begun(lease))
+    }
+
+    fn detached(&mut self, session: SessionId, stream: u64, end: StreamEnd) {
+        let Some(entry) = self.registry.sessions.get_mut(&session) else { return };
+        match entry.presence.depart(stream, end, Monotonic::now()) {
+            Departure::Superseded => {}
+            Departure::Final => self.close(session),
+            Departure::Waiting(patience) => {
+                tracing::warn!(%session, name = entry.name, ?end, ?patience, "waiting for a driver");
+            }
+        }
     }
 
     pub(super) fn close(&mut self, session: SessionId) {
@@ -365,7 +393,10 @@ impl Dispatcher {
     }
 
     fn tick(&mut self) {
-        self.registry.expire(Monotonic::now());
+        for session in self.registry.expire(Monotonic::now()) {
+            tracing::warn!(%session, "its driver did not come back");
+            self.close(session);
+        }
         self.apply(Event::Tick);
     }
 
@@ -387,7 +418,8 @@ impl Dispatcher {
         let sessions = self.registry.sessions.iter().map(|(id, entry)| {
             let counts = self.scheduler.counts(*id);
             let name = entry.name.clone();
-            SessionSnapshot { name, waiting: counts.waiting, running: counts.running }
+            let attached = entry.presence.is_here();
+            SessionSnapshot { name, waiting: counts.waiting, running: counts.running, attached }
         });
         let workers = self.registry.workers.iter().filter_map(|(id, entry)| {
             let (environment, batches) = (entry.environment, entry.batches);

@@ -1,8 +1,11 @@
 //! How the other rooms speak to the dispatcher.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::{AttachError, Joined, Lease, Message};
+use super::message::{AttachError, Attached, Joined, Message};
+use super::presence::StreamEnd;
 use super::status::AgentSnapshot;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::SessionId;
@@ -16,15 +19,24 @@ pub(crate) struct DispatchHandle {
 
 impl DispatchHandle {
     /// Opens a session; gives its unguessable name.
-    pub(crate) async fn open(&self, name: String, environment: usize) -> Result<String, Failure> {
+    pub(crate) async fn open(
+        &self,
+        name: String,
+        environment: usize,
+        silence: Duration,
+    ) -> Result<String, Failure> {
         let ended = || Failure::new(Kind::AgentDraining, "the agent is ending");
-        let answer = self.ask(|answer| Message::Open { name, environment, answer }).await;
+        let answer = self.ask(|answer| Message::Open { name, environment, silence, answer }).await;
         answer.unwrap_or_else(|| Err(ended()))
     }
 
-    /// Begins the session's conversation.
-    pub(crate) async fn attach(&self, token: String) -> Result<Lease, AttachError> {
-        let answer = self.ask(|answer| Message::Attach { token, answer }).await;
+    /// Begins the session's conversation, or goes on with it.
+    pub(crate) async fn attach(
+        &self,
+        token: String,
+        resuming: bool,
+    ) -> Result<Attached, AttachError> {
+        let answer = self.ask(|answer| Message::Attach { token, resuming, answer }).await;
         answer.unwrap_or(Err(AttachError::Unknown))
     }
 
@@ -39,9 +51,9 @@ impl DispatchHandle {
         self.tell(Message::Commands { session, commands }).await;
     }
 
-    /// Ends a session.
-    pub(crate) async fn detached(&self, session: SessionId) {
-        self.tell(Message::Detached { session }).await;
+    /// Tells that a stream of a session has ended; mostly the session ends too.
+    pub(crate) async fn detached(&self, session: SessionId, stream: u64, end: StreamEnd) {
+        self.tell(Message::Detached { session, stream, end }).await;
     }
 
     /// What goes on now; `None` when the agent is ending.

@@ -1,9 +1,11 @@
 //! What may be said to the dispatcher.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::presence::StreamEnd;
 use super::status::AgentSnapshot;
 use crate::failure::Failure;
 use crate::identifiers::SessionId;
@@ -14,15 +16,20 @@ use crate::session::{Ceilings, Command, OutboxReceiver, Quota, SessionBlobs};
 #[derive(Debug)]
 pub(super) enum Message {
     /// A driver wants a session in an environment.
-    Open { name: String, environment: usize, answer: oneshot::Sender<Result<String, Failure>> },
-    /// A driver begins its conversation.
-    Attach { token: String, answer: oneshot::Sender<Result<Lease, AttachError>> },
+    Open {
+        name: String,
+        environment: usize,
+        silence: Duration,
+        answer: oneshot::Sender<Result<String, Failure>>,
+    },
+    /// A driver begins its conversation, or goes on with it.
+    Attach { token: String, resuming: bool, answer: oneshot::Sender<Result<Attached, AttachError>> },
     /// A driver's data line begins.
     Join { token: String, answer: oneshot::Sender<Option<Joined>> },
     /// A driver asks for things, in order.
     Commands { session: SessionId, commands: Vec<Command> },
-    /// A conversation is over.
-    Detached { session: SessionId },
+    /// A stream of a conversation has ended.
+    Detached { session: SessionId, stream: u64, end: StreamEnd },
     /// A worker reports.
     Worker(WorkerEvent),
     /// Somebody wants to know.
@@ -35,14 +42,29 @@ pub(super) enum Message {
     EndSessions(oneshot::Sender<()>),
 }
 
+/// A stream of a session.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    /// The first one.
+    Begun(Lease),
+    /// One in the place of another.
+    Again { session: SessionId, stream: u64 },
+}
+
 /// An attached session.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) session: SessionId,
+    /// Number of the stream.
+    pub(crate) stream: u64,
+    /// How long the session outlives a connection that broke.
+    pub(crate) silence: Duration,
     pub(crate) quota: Quota,
     pub(crate) ceilings: Ceilings,
     pub(crate) outbox: OutboxReceiver,
     pub(crate) blobs: Arc<SessionBlobs>,
+    /// Resolves, with an error, when the session has ended.
+    pub(crate) ended: watch::Receiver<()>,
 }
 
 /// A session as a data line has it.

@@ -5,6 +5,7 @@ mod event_loop;
 mod handle;
 mod message;
 mod perform;
+mod presence;
 mod registry;
 mod retry;
 mod status;
@@ -12,4 +13,5 @@ mod trials;
 
 pub(crate) use event_loop::{DispatchOptions, Dispatcher};
 pub(crate) use handle::DispatchHandle;
-pub(crate) use message::{AttachError, Joined, Lease};
+pub(crate) use message::{AttachError, Attached, Joined, Lease};
+pub(crate) use presence::StreamEnd;

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::presence::Presence;
 use super::trials::Trials;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
@@ -14,9 +14,6 @@ use crate::limits::Shortage;
 use crate::pool::{ProgressPage, WorkerHandle};
 use crate::random_name::random_name;
 use crate::session::{Batch, CallSettings, Outbox, Profile, SessionBlobs};
-
-/// How long an opened session may stay unattached.
-const ATTACH_WITHIN: Duration = Duration::from_secs(30);
 
 /// Everything that is alive.
 #[derive(Debug, Default)]
@@ -35,7 +32,7 @@ pub(super) struct SessionEntry {
     pub(super) name: String,
     token: String,
     pub(super) environment: usize,
-    opened_at: Monotonic,
+    pub(super) presence: Presence,
     pub(super) blobs: Arc<SessionBlobs>,
     /// Its receivers see the session's end when this is gone.
     pub(super) ended: watch::Sender<()>,
@@ -93,7 +90,7 @@ impl Registry {
         name: String,
         environment: usize,
         blobs: SessionBlobs,
-        now: Monotonic,
+        presence: Presence,
     ) -> Result<String, Failure> {
         let token = random_name().map_err(|error| {
             Failure::new(Kind::Internal, format!("no random numbers to be had: {error}"))
@@ -104,7 +101,7 @@ impl Registry {
             name,
             token: token.clone(),
             environment,
-            opened_at: now,
+            presence,
             blobs: Arc::new(blobs),
             ended: watch::Sender::new(()),
             outbox: None,
@@ -118,12 +115,13 @@ impl Registry {
         found.map(|(id, entry)| (*id, entry))
     }
 
-    /// Forgets sessions that were opened and never attached.
-    pub(super) fn expire(&mut self, now: Monotonic) {
-        let expired = |entry: &SessionEntry| {
-            entry.outbox.is_none() && now.since(entry.opened_at) > ATTACH_WITHIN
-        };
-        self.sessions.retain(|_, entry| !expired(entry));
+    /// Forgets sessions that were opened and never attached; gives those whose
+    /// drivers did not come back.
+    pub(super) fn expire(&mut self, now: Monotonic) -> Vec<SessionId> {
+        self.sessions
+            .retain(|_, entry| !(entry.presence.is_expected() && entry.presence.is_over(now)));
+        let over = self.sessions.iter().filter(|(_, entry)| entry.presence.is_over(now));
+        over.map(|(session, _)| *session).collect()
     }
 
     /// Forgets a session and everything that waited for it. What runs is

@@ -16,6 +16,7 @@ pub(crate) struct SessionSnapshot {
     pub(crate) name: String,
     pub(crate) waiting: usize,
     pub(crate) running: usize,
+    pub(crate) attached: bool,
 }
 
 /// One worker process.

@@ -23,7 +23,6 @@ pub(crate) struct Peer {
 impl Peer {
     /// How the connection ended, once it has: a driver that is gone from a network
     /// that broke.
-    #[expect(dead_code, reason = "for sessions that outlive their connection")]
     pub(crate) const fn end(&self) -> &ConnectionEnd {
         &self.end
     }

@@ -6,8 +6,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::attach;
+use super::connection::Peer;
 use super::encode;
 use super::environments::Environments;
+use super::resumable::Resumable;
 use crate::blobs::Store;
 use crate::dispatch::DispatchHandle;
 use crate::failure::{Failure, Kind};
@@ -30,6 +32,7 @@ pub(crate) struct ExecutorService {
     pub(crate) options: SessionOptions,
     pub(crate) blobs: Store,
     pub(crate) enforcement: Enforcement,
+    pub(crate) resumable: Resumable,
 }
 
 impl ExecutorService {
@@ -41,7 +44,8 @@ impl ExecutorService {
         };
         let index = self.environments.choose(&driver, &request.python)?;
         let environment = self.environments.ready(index, &driver).await?;
-        let session_id = self.dispatch.open(request.name, index).await?;
+        let silence = self.options.silence(request.silence_seconds);
+        let session_id = self.dispatch.open(request.name, index, silence).await?;
         Ok(v1::SessionOpened {
             session_id,
             slots: self.identity.slots,
@@ -52,7 +56,7 @@ impl ExecutorService {
             max_batch_bytes: self.options.max_batch_bytes,
             max_session_bytes: self.options.max_session_bytes,
             max_open_batches: u32::try_from(self.options.max_open_batches).unwrap_or(u32::MAX),
-            silence_seconds: 0.0,
+            silence_seconds: silence.as_secs_f64(),
         })
     }
 
@@ -94,7 +98,11 @@ impl Executor for ExecutorService {
         &self,
         request: Request<Streaming<v1::ClientEnvelope>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let stream = attach::attach(self.dispatch.clone(), request.into_inner()).await?;
+        let connection = request.extensions().get::<Peer>().map(|peer| peer.end().clone());
+        let (dispatch, stream) = (self.dispatch.clone(), request.into_inner());
+        let stream =
+            attach::attach(dispatch, &self.resumable, stream, connection.unwrap_or_default())
+                .await?;
         Ok(Response::new(stream))
     }
 
@@ -125,7 +133,7 @@ impl Executor for ExecutorService {
             name: session.name,
             waiting: count(session.waiting),
             running: count(session.running),
-            attached: true,
+            attached: session.attached,
             weight: 1.0,
         });
         let workers = snapshot.workers.into_iter().map(|worker| v1::WorkerStatus {

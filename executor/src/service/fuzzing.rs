@@ -9,8 +9,8 @@ use prost::Message;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::attach::Ears;
 use super::data_line::read_request;
+use super::ears::Ears;
 use crate::blobs::Store;
 use crate::identifiers::SessionId;
 use crate::limits::LimitOptions;
@@ -43,6 +43,7 @@ pub fn conversation(data: &[u8]) {
         max_open_batches: 8,
         max_batch_bytes: SMALL,
         max_session_bytes: SMALL,
+        max_silence: std::time::Duration::ZERO,
     });
     let ceilings = Ceilings::new(LimitOptions::default());
     let session = SessionId(1);

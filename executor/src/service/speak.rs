@@ -8,33 +8,62 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::encode;
+use super::line::Line;
 use crate::blobs::{Blob, Buffers, Piece};
 use crate::pool::BatchOutcome;
 use crate::session::{OutboxReceiver, Sent, SessionBlobs};
 
 /// Bytes after which an envelope is full.
-const ENVELOPE_BYTES: usize = CHUNK_BYTES;
+pub(super) const ENVELOPE_BYTES: usize = CHUNK_BYTES;
 
 pub(super) type Envelope = Result<v1::AgentEnvelope, Status>;
 
 /// Nobody listens any more, or no sense can be made any more.
 struct Over;
 
+/// Where envelopes go.
+#[derive(Debug)]
+pub(super) enum Mouth {
+    /// Into the session's only stream.
+    Stream(mpsc::Sender<Envelope>),
+    /// Where they are kept for whatever stream there is.
+    Line(Arc<Line>),
+}
+
+impl Mouth {
+    async fn say(&self, frames: Vec<v1::AgentFrame>) -> Result<(), Over> {
+        match self {
+            Self::Stream(envelopes) => {
+                let envelope = v1::AgentEnvelope { frames, ..Default::default() };
+                envelopes.send(Ok(envelope)).await.map_err(|_| Over)
+            }
+            Self::Line(line) => {
+                line.say(frames).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn fail(&self, status: Status) {
+        match self {
+            // A driver that is gone need not be told.
+            Self::Stream(envelopes) => drop(envelopes.send(Err(status)).await),
+            Self::Line(line) => line.fail(status),
+        }
+    }
+}
+
 /// Frames on their way into envelopes.
 struct Voice {
     blobs: Arc<SessionBlobs>,
-    envelopes: mpsc::Sender<Envelope>,
+    mouth: Mouth,
     frames: Vec<v1::AgentFrame>,
     bytes: usize,
 }
 
 /// Sends outcomes and output home, several in an envelope when they are there.
-pub(super) async fn speak(
-    mut outbox: OutboxReceiver,
-    blobs: Arc<SessionBlobs>,
-    envelopes: mpsc::Sender<Envelope>,
-) {
-    let mut voice = Voice { blobs, envelopes, frames: Vec::new(), bytes: 0 };
+pub(super) async fn speak(mut outbox: OutboxReceiver, blobs: Arc<SessionBlobs>, mouth: Mouth) {
+    let mut voice = Voice { blobs, mouth, frames: Vec::new(), bytes: 0 };
     while let Some(first) = outbox.next().await {
         let mut item = Some(first);
         while let Some(next) = item {
@@ -71,7 +100,7 @@ impl Voice {
                 Err(error) => {
                     // The driver was promised these bytes.
                     let status = Status::internal(format!("a result cannot be read: {error}"));
-                    self.envelopes.send(Err(status)).await.map_err(|_| Over)?;
+                    self.mouth.fail(status).await;
                     return Err(Over);
                 }
             }
@@ -91,11 +120,7 @@ impl Voice {
 
     async fn flush(&mut self) -> Result<(), Over> {
         self.bytes = 0;
-        let frames = std::mem::take(&mut self.frames);
-        self.envelopes
-            .send(Ok(v1::AgentEnvelope { frames, ..Default::default() }))
-            .await
-            .map_err(|_| Over)
+        self.mouth.say(std::mem::take(&mut self.frames)).await
     }
 }
 

@@ -226,6 +226,7 @@ mod tests {
             max_open_batches: 9,
             max_batch_bytes: 6,
             max_session_bytes: 99,
+            max_silence: std::time::Duration::ZERO,
         };
         let store = Store::new(BlobOptions {
             memory_bytes: 1 << 20,

@@ -80,6 +80,7 @@ mod tests {
             max_open_batches: 2,
             max_batch_bytes: 10,
             max_session_bytes: 15,
+            max_silence: std::time::Duration::ZERO,
         })
     }
 

@@ -122,6 +122,11 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_MAX_SESSIONS", value_name = "COUNT")]
     pub max_sessions: Option<usize>,
 
+    /// Seconds that a session may outlive a connection that broke, when its driver asks for it;
+    /// 0: not at all. Default: 60.
+    #[arg(long, env = "CLUTCH_SILENCE_SECONDS", value_name = "SECONDS")]
+    pub silence_seconds: Option<f64>,
+
     /// Batches of one session that wait or run. Default: 65536.
     #[arg(long, env = "CLUTCH_MAX_OPEN_BATCHES", value_name = "COUNT")]
     pub max_open_batches: Option<usize>,
@@ -275,6 +280,7 @@ impl RawSettings {
             worker_max_growth_bytes: self.worker_max_growth_bytes.or(file.worker_max_growth_bytes),
             start_seconds: self.start_seconds.or(file.start_seconds),
             max_sessions: self.max_sessions.or(file.max_sessions),
+            silence_seconds: self.silence_seconds.or(file.silence_seconds),
             max_open_batches: self.max_open_batches.or(file.max_open_batches),
             max_batch_bytes: self.max_batch_bytes.or(file.max_batch_bytes),
             max_session_bytes: self.max_session_bytes.or(file.max_session_bytes),

@@ -72,6 +72,16 @@ pub struct SessionOptions {
     pub max_batch_bytes: u64,
     /// Most bytes that the waiting batches of one session hold.
     pub max_session_bytes: u64,
+    /// Longest that a session may outlive a connection that broke.
+    pub max_silence: Duration,
+}
+
+impl SessionOptions {
+    /// How long a session may outlive its connection whose driver asks for so
+    /// many seconds.
+    pub fn silence(&self, asked: f64) -> Duration {
+        Duration::try_from_secs_f64(asked).unwrap_or_default().min(self.max_silence)
+    }
 }
 
 /// For the room `blobs`.
@@ -148,6 +158,7 @@ impl Settings {
                 )?,
                 max_batch_bytes,
                 max_session_bytes: raw.max_session_bytes.unwrap_or_else(half_of_memory),
+                max_silence: seconds("silence-seconds", raw.silence_seconds, 60.0)?,
             },
             blobs: blobs(raw.blob_memory_bytes, raw.spill_directory, raw.spill_bytes)?,
             limits,
@@ -250,6 +261,20 @@ mod tests {
             Settings::resolve(settings).unwrap().scheduler.max_slots
         };
         assert_eq!([None, Some(1), Some(9)].map(most), [2, 2, 9]);
+    }
+
+    #[test]
+    fn a_session_gets_the_silence_it_asks_for_as_far_as_it_is_allowed() {
+        let silence = |silence_seconds, asked| {
+            let options = Settings::resolve(RawSettings { silence_seconds, ..raw() }).unwrap();
+            options.session.silence(asked).as_secs_f64()
+        };
+        assert!((silence(None, 90.0) - 60.0).abs() < 1e-9);
+        assert!((silence(Some(9.0), 2.5) - 2.5).abs() < 1e-9);
+        for nothing in [0.0, -1.0, f64::NAN, f64::NEG_INFINITY] {
+            assert!(silence(None, nothing) < 1e-9, "{nothing}");
+        }
+        assert!(silence(Some(0.0), 5.0) < 1e-9);
     }
 
     #[test]

@@ -59,6 +59,12 @@ impl Address {
         }
     }
 
+    /// Whether a connection there can break while both ends live. One on the same
+    /// machine cannot; where it is a tunnel's, its user knows.
+    pub const fn may_break(&self) -> bool {
+        matches!(self.place, Place::Tcp { .. })
+    }
+
     pub(crate) const fn place(&self) -> &Place {
         &self.place
     }

@@ -3,47 +3,101 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use clutch_access::Channel;
 use clutch_protocol::v1::executor_client::ExecutorClient;
 use clutch_protocol::v1::{self, agent_frame::Body, batch_ended};
 use futures_core::Stream;
+use prost::Message;
+use tokio::time::{Sleep, sleep};
 
 use crate::call::{Buffers, Ended, Ending, Outcome, ResultBlob, Value};
 use crate::data_line::DataLine;
-use crate::handshake::describe;
 use crate::inbox::{Broken, Inbox, Whole};
+use crate::link::Next;
+use crate::output::{LinkEvent, News};
+use crate::patience::Failed;
+use crate::reconnect::{self, Agent, Talk, failed};
 use crate::row::Row;
-use crate::session::Shared;
+use crate::session::{Shared, State};
 
-/// Talks until either side ends it; then the agent is lost.
+/// How long an acknowledgement waits for something to go with.
+const COMPANY: Duration = Duration::from_millis(100);
+
+/// How a stream ended.
+enum Over {
+    /// With the session.
+    Session(String),
+    /// For a reason that lies between driver and agent.
+    Connection(String),
+}
+
+/// Talks until either side ends it, over as many streams as it takes; then the
+/// agent is lost.
 pub(crate) async fn converse<T: Send + 'static>(
     shared: Arc<Shared<T>>,
     mut client: ExecutorClient<Channel>,
-    session_id: String,
+    agent: Agent,
 ) {
-    let envelopes = Envelopes { shared: Arc::clone(&shared), session_id: Some(session_id) };
-    let reason = match client.attach(envelopes).await {
-        Err(status) => describe(&status),
-        Ok(response) => {
-            let mut stream = response.into_inner();
-            let mut inbox = Inbox::default();
-            loop {
-                match stream.message().await {
-                    Ok(Some(envelope)) => {
-                        if let Err(broken) = take(&shared, &mut inbox, envelope) {
-                            break broken.to_string();
-                        }
-                    }
-                    Ok(None) => break "it ended the session".to_owned(),
-                    Err(status) => break describe(&status),
-                }
-            }
+    let tell = |event| shared.outputs.tell(News { agent: agent.target.address.to_string(), event });
+    let mut inbox = Inbox::default();
+    let first = v1::ClientEnvelope { session_id: agent.session_id.clone(), ..Default::default() };
+    let attached = client.attach(Envelopes::new(&shared, first)).await;
+    let begun =
+        attached.map(|response| Talk { first: None, stream: response.into_inner(), client });
+    let mut talk = begun.map_err(|status| failed(&status));
+    let reason = loop {
+        let over = match talk {
+            Ok(talk) => listen(&shared, &mut inbox, talk).await,
+            Err(Failed::ForGood(why)) => Over::Session(why),
+            Err(Failed::Refused(why) | Failed::ForNow(why)) => Over::Connection(why),
+        };
+        let (broke, silence) = match over {
+            Over::Session(why) => break why,
+            Over::Connection(why) => (why, shared.silence),
+        };
+        if silence.is_zero() {
+            break broke;
         }
+        tell(LinkEvent::Broke { why: broke.clone(), limit: silence });
+        let since = Instant::now();
+        talk = tokio::select! {
+            again = reconnect::persist(&shared, &agent, silence) => match again {
+                Ok(talk) => Ok(talk),
+                Err(why) => break format!("{broke}; then: {why}"),
+            },
+            () = shared.over.notified() => break broke,
+        };
+        tell(LinkEvent::Restored { after: since.elapsed() });
     };
     shared.lose(reason);
     shared.outputs.close();
+}
+
+async fn listen<T: Send + 'static>(shared: &Shared<T>, inbox: &mut Inbox, talk: Talk) -> Over {
+    let Talk { mut first, mut stream, client: _client } = talk;
+    loop {
+        let envelope = match first.take() {
+            Some(first) => Ok(Some(first)),
+            None => stream.message().await,
+        };
+        match envelope {
+            Ok(Some(envelope)) => {
+                if let Err(broken) = take(shared, inbox, envelope) {
+                    return Over::Session(broken.to_string());
+                }
+            }
+            Ok(None) => return Over::Session("it ended the session".to_owned()),
+            Err(status) => {
+                return match failed(&status) {
+                    Failed::ForGood(why) => Over::Session(why),
+                    Failed::Refused(why) | Failed::ForNow(why) => Over::Connection(why),
+                };
+            }
+        }
+    }
 }
 
 fn take<T: Send + 'static>(
@@ -51,6 +105,10 @@ fn take<T: Send + 'static>(
     inbox: &mut Inbox,
     envelope: v1::AgentEnvelope,
 ) -> Result<(), Broken> {
+    let keeps = !shared.silence.is_zero();
+    let (count, bytes) =
+        if keeps { (envelope.frames.len() as u64, envelope.encoded_len()) } else { (0, 0) };
+    let acknowledged = envelope.acknowledged;
     for frame in envelope.frames {
         match frame.body {
             Some(Body::BatchEnded(ended)) => {
@@ -76,6 +134,16 @@ fn take<T: Send + 'static>(
             // An addition of a newer agent.
             None => {}
         }
+    }
+    if keeps {
+        let mut state = shared.lock();
+        state.link.took(count, bytes);
+        let acknowledged = state.link.acknowledge(acknowledged);
+        acknowledged.map_err(|_| Broken("it acknowledged what was not sent"))?;
+        // There may be room, or something to acknowledge.
+        let waker = state.waker.take();
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
     }
     Ok(())
 }
@@ -151,35 +219,71 @@ pub(crate) fn whole_value(
     Ok(Value { pieces, pickle_bytes, buffers })
 }
 
-/// What the driver says, as the transport asks for it.
-struct Envelopes<T> {
+/// What the driver says over one stream, as the transport asks for it.
+pub(crate) struct Envelopes<T> {
     shared: Arc<Shared<T>>,
     /// Goes first.
-    session_id: Option<String>,
+    first: Option<v1::ClientEnvelope>,
+    stream: u64,
+    /// How long an acknowledgement waits, while one does.
+    company: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Envelopes<T> {
+    /// Those of the stream that now carries the conversation.
+    pub(crate) fn new(shared: &Arc<Shared<T>>, first: v1::ClientEnvelope) -> Self {
+        let stream = shared.lock().link.stream();
+        Self { shared: Arc::clone(shared), first: Some(first), stream, company: None }
+    }
+
+    /// Whether an acknowledgement has waited long enough.
+    fn is_alone(&mut self, context: &mut Context<'_>) -> bool {
+        let polled = self.company.as_mut().map(|company| company.as_mut().poll(context));
+        let alone = matches!(polled, Some(Poll::Ready(())));
+        if alone {
+            self.company = None;
+        }
+        alone
+    }
 }
 
 impl<T> Stream for Envelopes<T> {
     type Item = v1::ClientEnvelope;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(session_id) = self.session_id.take() {
-            return Poll::Ready(Some(v1::ClientEnvelope { session_id, ..Default::default() }));
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
         }
-        let mut state = self.shared.lock();
+        let alone = self.is_alone(context);
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
         if state.closed || state.lost.is_some() {
             return Poll::Ready(None);
         }
-        if let Some(envelope) = state.outbox.next() {
-            // An upload may wait for room.
-            let uploading = !state.offers.is_empty();
-            drop(state);
-            if uploading {
-                self.shared.changed.notify_all();
+        let State { outbox, link, .. } = &mut *state;
+        match link.next(outbox, self.stream, alone) {
+            Next::Say(envelope) => {
+                // An upload may wait for room.
+                let uploading = !state.offers.is_empty();
+                drop(state);
+                if uploading {
+                    shared.changed.notify_all();
+                }
+                Poll::Ready(Some(envelope))
             }
-            return Poll::Ready(Some(envelope));
+            Next::Nothing { acknowledge } => {
+                state.waker = Some(context.waker().clone());
+                drop(state);
+                if acknowledge && self.company.is_none() {
+                    self.company = Some(Box::pin(sleep(COMPANY)));
+                    // Has the clock wake this stream.
+                    self.is_alone(context);
+                }
+                Poll::Pending
+            }
+            // Its end would be taken for the session's.
+            Next::Superseded => Poll::Pending,
         }
-        state.waker = Some(context.waker().clone());
-        Poll::Pending
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clutch_access::{Access, Address, Channel, Keepalive};
+use clutch_access::{Access, Address, Channel, ConnectError, Keepalive, KeepaliveError};
 use clutch_protocol::MAX_MESSAGE_BYTES;
 use clutch_protocol::v1::executor_client::ExecutorClient;
 use clutch_protocol::v1::{self, open_session_response};
@@ -29,18 +29,43 @@ pub enum OpenError {
     Refused(Box<v1::Refusal>),
 }
 
+/// How to reach an agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) address: Address,
+    pub(crate) access: Option<Access>,
+    keepalive: Keepalive,
+}
+
+impl Target {
+    /// How a driver does, by its environment.
+    pub(crate) fn new(address: &Address, access: Option<&Access>) -> Result<Self, KeepaliveError> {
+        let keepalive = Keepalive::from_environment()?;
+        Ok(Self { address: address.clone(), access: access.cloned(), keepalive })
+    }
+
+    /// Connects to it.
+    pub(crate) async fn connect(&self) -> Result<ExecutorClient<Channel>, ConnectError> {
+        let access = self.access.as_ref();
+        let channel =
+            clutch_access::connect(&self.address, access, self.keepalive, WINDOW_BYTES).await?;
+        Ok(ExecutorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES))
+    }
+}
+
 /// Connects and leases room.
 pub(crate) async fn open(
-    address: &Address,
-    access: Option<&Access>,
+    target: &Target,
     request: v1::OpenSessionRequest,
 ) -> Result<(ExecutorClient<Channel>, v1::SessionOpened), OpenError> {
-    let channel = connect(address, access).await?;
-    let mut client = ExecutorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let mut client = target.connect().await.map_err(|error| {
+        let why = chain(&error);
+        if error.may_pass() { OpenError::Unreachable(why) } else { OpenError::Denied(why) }
+    })?;
     let answer = tokio::time::timeout(OPEN_PATIENCE, client.open_session(request)).await;
     let response = match answer {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(not_opened(&status, address, access)),
+        Ok(Err(status)) => return Err(not_opened(&status, target)),
         Err(_) => {
             let seconds = OPEN_PATIENCE.as_secs();
             let why = format!("DEADLINE_EXCEEDED: no answer within {seconds} s");
@@ -56,19 +81,12 @@ pub(crate) async fn open(
     }
 }
 
-async fn connect(address: &Address, access: Option<&Access>) -> Result<Channel, OpenError> {
-    let keepalive = Keepalive::from_environment();
-    let keepalive = keepalive.map_err(|error| OpenError::Unreachable(error.to_string()))?;
-    clutch_access::connect(address, access, keepalive, WINDOW_BYTES).await.map_err(|error| {
-        let why = chain(&error);
-        if error.may_pass() { OpenError::Unreachable(why) } else { OpenError::Denied(why) }
-    })
-}
-
 /// Why a session was not opened on a connection that there was.
-fn not_opened(status: &Status, address: &Address, access: Option<&Access>) -> OpenError {
+fn not_opened(status: &Status, target: &Target) -> OpenError {
     let said = describe(status);
-    let plain = access.is_some_and(|access| !access.is_encrypted()) && address.unix().is_none();
+    let Target { address, access, .. } = target;
+    let plain =
+        access.as_ref().is_some_and(|access| !access.is_encrypted()) && address.unix().is_none();
     if status.code() == Code::Unauthenticated {
         let why = "the agent does not accept the token of the access file";
         return OpenError::Denied(format!("{why} ({said})"));
@@ -107,7 +125,7 @@ pub(crate) fn describe(status: &Status) -> String {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -164,6 +164,16 @@ fn control_size(frame: &v1::ClientFrame) -> usize {
         }
 }
 
+/// Bytes that a frame takes in an envelope, nearly.
+pub(crate) fn frame_size(frame: &v1::ClientFrame) -> usize {
+    control_size(frame)
+        + match &frame.body {
+            Some(Body::SubmitBatch(batch)) => batch.payload.len(),
+            Some(Body::PayloadPart(part)) => part.data.len(),
+            _ => 0,
+        }
+}
+
 fn envelope(frames: Vec<v1::ClientFrame>) -> v1::ClientEnvelope {
     v1::ClientEnvelope { frames, ..Default::default() }
 }

@@ -2,13 +2,43 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use clutch_protocol::v1;
 
 /// Bytes that may wait; more are dropped, as the contract allows.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 
-/// A queue of pieces of output.
+/// News of the connection that may wait; later ones are dropped.
+const MAX_NEWS: usize = 64;
+
+/// What became of the connection to an agent, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The agent's address.
+    pub agent: String,
+    /// What became of it.
+    pub event: LinkEvent,
+}
+
+/// What becomes of a connection whose session outlives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// It broke, and is being restored.
+    Broke {
+        /// Why.
+        why: String,
+        /// For how long that is tried.
+        limit: Duration,
+    },
+    /// It is restored.
+    Restored {
+        /// How long it was away.
+        after: Duration,
+    },
+}
+
+/// A queue of pieces of output, and of news.
 #[derive(Debug, Default)]
 pub struct Outputs {
     waiting: Mutex<Waiting>,
@@ -19,18 +49,26 @@ pub struct Outputs {
 struct Waiting {
     pieces: VecDeque<v1::Output>,
     bytes: usize,
+    news: VecDeque<News>,
     /// Somebody took pieces and has not said that they are printed.
     printing: bool,
     closed: bool,
 }
 
 impl Outputs {
-    /// Waits until there is something to print; false when there never will be.
+    /// Waits until there is something to print or tell; false when there never
+    /// will be.
     pub fn wait(&self) -> bool {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = |waiting: &mut Waiting| waiting.pieces.is_empty() && !waiting.closed;
+        let idle = |waiting: &mut Waiting| waiting.is_empty() && !waiting.closed;
         let waiting = self.changed.wait_while(waiting, idle);
-        !waiting.unwrap_or_else(PoisonError::into_inner).pieces.is_empty()
+        !waiting.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes what there is to tell of the connection.
+    pub fn take_news(&self) -> VecDeque<News> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut waiting.news)
     }
 
     /// True while something arrived that is not known to be printed.
@@ -61,8 +99,22 @@ impl Outputs {
         }
     }
 
+    pub(crate) fn tell(&self, news: News) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.news.len() < MAX_NEWS {
+            waiting.news.push_back(news);
+            self.changed.notify_one();
+        }
+    }
+
     pub(crate) fn close(&self) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.changed.notify_all();
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.news.is_empty()
     }
 }

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use clutch_access::{Access, Address};
 use clutch_protocol::v1::{self, client_frame::Body};
+use tokio::sync::Notify;
 
 use crate::call::{Batch, Call, Ended, Ending};
 use crate::courier::{Couriers, Errand};
 use crate::data_line::{DataError, DataLine};
-use crate::handshake::{self, OpenError};
+use crate::handshake::{self, OpenError, Target};
+use crate::link::Link;
 use crate::outbox::{Bounds, Outbox, Outgoing};
 use crate::output::Outputs;
+use crate::reconnect::Agent;
 use crate::{conversation, runtime, upload};
 
 /// How often somebody who waits is asked whether to go on.
@@ -75,6 +78,10 @@ pub(crate) struct Shared<T> {
     pub(crate) slots: AtomicU32,
     /// Set before any batch is submitted; empty where descriptors do not reach us.
     pub(crate) data_line: OnceLock<Arc<DataLine>>,
+    /// How long the session outlives a connection that broke.
+    pub(crate) silence: Duration,
+    /// Says that the agent is lost to whoever tries to reach it again.
+    pub(crate) over: Notify,
     /// Held while endings of a lost session are queued.
     losing: Mutex<()>,
     pub(crate) couriers: Arc<Couriers<T>>,
@@ -82,6 +89,7 @@ pub(crate) struct Shared<T> {
 
 pub(crate) struct State<T> {
     pub(crate) outbox: Outbox,
+    pub(crate) link: Link,
     /// Wakes the network when there is something to send.
     pub(crate) waker: Option<Waker>,
     pub(crate) open: HashMap<u64, Open<T>>,
@@ -115,7 +123,9 @@ impl<T: Send + 'static> Session<T> {
     ) -> Result<Self, OpenError> {
         let unreachable = |error: std::io::Error| OpenError::Unreachable(error.to_string());
         let network = runtime::network().map_err(unreachable)?;
-        let mut opening = std::pin::pin!(handshake::open(address, access, request));
+        let target = Target::new(address, access);
+        let target = target.map_err(|error| OpenError::Unreachable(error.to_string()))?;
+        let mut opening = std::pin::pin!(handshake::open(&target, request));
         let (client, opened) = loop {
             let asked = async { tokio::time::timeout(ASK_INTERVAL, &mut opening).await };
             match network.wait(asked) {
@@ -130,9 +140,11 @@ impl<T: Send + 'static> Session<T> {
             open_batches: opened.max_open_batches as usize,
             open_bytes: opened.max_session_bytes,
         };
+        let silence = Duration::try_from_secs_f64(opened.silence_seconds).unwrap_or_default();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 outbox: Outbox::new(bounds),
+                link: Link::new(!silence.is_zero()),
                 waker: None,
                 open: HashMap::new(),
                 offers: HashMap::new(),
@@ -144,11 +156,14 @@ impl<T: Send + 'static> Session<T> {
             outputs: Outputs::default(),
             slots: AtomicU32::new(opened.slots),
             data_line: OnceLock::new(),
+            silence,
+            over: Notify::new(),
             losing: Mutex::new(()),
             couriers: Arc::new(Couriers::new(network)),
         });
         let session_id = opened.session_id.clone();
-        network.handle().spawn(conversation::converse(Arc::clone(&shared), client, session_id));
+        let agent = Agent { target: target.clone(), session_id };
+        network.handle().spawn(conversation::converse(Arc::clone(&shared), client, agent));
         if let Some(line) = DataLine::open(address, &opened.session_id) {
             shared.data_line.get_or_init(|| Arc::new(line));
         }
@@ -336,6 +351,7 @@ impl<T: Send + 'static> Shared<T> {
             return;
         }
         state.lost = Some(Lost(reason));
+        self.over.notify_one();
         let orphans = std::mem::take(&mut state.open);
         drop(state);
         self.changed.notify_all();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clutch_client::{Address, BlobError, CallOptions, OpenError};
+use clutch_client::{Address, BlobError, CallOptions, LinkEvent, News, OpenError};
 use clutch_protocol::v1;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -26,6 +26,9 @@ type Errand<'py> = (Call, Bound<'py, PyList>, bool);
 /// `joblib_clutch.profile.WorkerLimits`; zeros are none.
 type Limits = (u64, f64, u32, u64, u64, bool);
 
+/// How long a session is to outlive a connection that broke, where that can be.
+const SILENCE_SECONDS: f64 = 60.0;
+
 /// See `Session` in `joblib_clutch/_native.pyi`.
 #[pyclass(frozen, module = "joblib_clutch._native")]
 pub(crate) struct Session {
@@ -36,7 +39,8 @@ pub(crate) struct Session {
 impl Session {
     #[staticmethod]
     #[pyo3(signature = (address, *, client_version, python_version, implementation, executable,
-                        cloudpickle_version, joblib_version, python, name, access=None))]
+                        cloudpickle_version, joblib_version, python, name, silence_seconds,
+                        access=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords")]
     fn open(
         py: Python<'_>,
@@ -49,11 +53,13 @@ impl Session {
         joblib_version: String,
         python: String,
         name: String,
+        silence_seconds: Option<f64>,
         access: Option<PathBuf>,
     ) -> PyResult<Self> {
         let address =
             Address::parse(address).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let access = access.map(|path| access::of_driver(&path)).transpose()?;
+        let default_silence = if address.may_break() { SILENCE_SECONDS } else { 0.0 };
         let environment = v1::Environment {
             python_version,
             implementation,
@@ -67,6 +73,7 @@ impl Session {
             environment: Some(environment),
             python,
             name,
+            silence_seconds: silence_seconds.unwrap_or(default_silence),
             ..Default::default()
         };
         // What a signal handler raised while we waited.
@@ -99,6 +106,11 @@ impl Session {
     #[getter]
     fn max_batch_bytes(&self) -> u64 {
         self.session.opened().max_batch_bytes
+    }
+
+    #[getter]
+    fn silence_seconds(&self) -> f64 {
+        self.session.opened().silence_seconds
     }
 
     #[getter]
@@ -215,6 +227,15 @@ impl Session {
 
     fn wait_output(&self, py: Python<'_>) -> bool {
         py.detach(|| self.session.outputs().wait())
+    }
+
+    fn take_news(&self) -> Vec<(String, Option<String>, f64)> {
+        let news = self.session.outputs().take_news();
+        let tell = |News { agent, event }| match event {
+            LinkEvent::Broke { why, limit } => (agent, Some(why), limit.as_secs_f64()),
+            LinkEvent::Restored { after } => (agent, None, after.as_secs_f64()),
+        };
+        news.into_iter().map(tell).collect()
     }
 
     #[getter]

@@ -111,10 +111,13 @@ class Session:
         joblib_version: str,
         python: str,
         name: str,
+        silence_seconds: float | None,
         access: str | None = None,
     ) -> Session:
-        """Open a session; an agent on TCP asks for an access file. Raises `OpenFailedError`,
-        `OpenDeniedError`, `OpenRefusedError`, or ValueError for an address that is none.
+        """Open a session; an agent on TCP asks for an access file. `silence_seconds`: how long
+        it is to outlive a connection that broke; None: 60 where that can happen, and else not
+        at all. Raises `OpenFailedError`, `OpenDeniedError`, `OpenRefusedError`, or ValueError
+        for an address that is none.
         """
 
     @property
@@ -128,6 +131,10 @@ class Session:
     @property
     def max_batch_bytes(self) -> int:
         """Most bytes of a batch's payload."""
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long it outlives a connection that broke; 0: not at all."""
 
     @property
     def lost(self) -> str | None:
@@ -184,7 +191,12 @@ class Session:
         """
 
     def wait_output(self) -> bool:
-        """Wait until tasks printed something; False at the session's end."""
+        """Wait until tasks printed something, or there is news; False at the session's end."""
+
+    def take_news(self) -> list[tuple[str, str | None, float]]:
+        """What became of the connection: the agent's address; why it broke and for how many
+        seconds it is tried to be restored; or None, and after how many seconds it was.
+        """
 
     @property
     def output_pending(self) -> bool:

@@ -57,7 +57,7 @@ class _Connection:
         if self._closed and self._agent is not None:
             self._agent.stop()
 
-    def session(self) -> Session:
+    def session(self, silence: float | None) -> Session:
         session = self._session
         if session is not None and session.alive:
             return session
@@ -65,7 +65,7 @@ class _Connection:
             if self._session is None or not self._session.alive:
                 if self._session is not None:
                     self._session.close()
-                self._session = self._connect()
+                self._session = self._connect(silence)
             session = self._session
         if self._closed:
             # Closed meanwhile, maybe before there was anything to close.
@@ -81,11 +81,11 @@ class _Connection:
         if self._agent is not None:
             self._agent.stop()
 
-    def _connect(self) -> Session:
+    def _connect(self, silence: float | None) -> Session:
         if self._agents is not None:
             address = self._agents.now()[0]
             access = self._agents.access_of(address)
-            return Session(address, self._python, _no_evidence, access)
+            return Session(address, self._python, _no_evidence, access, silence)
         if self._agent is not None and self._agent.alive:
             try:
                 return self._connect_private(self._agent)
@@ -192,7 +192,7 @@ def session_for(settings: Settings) -> Session:
     ClutchError
         The agent cannot be started or reached, or refused.
     """
-    return _registry.connection(settings.agents, settings.env).session()
+    return _registry.connection(settings.agents, settings.env).session(settings.silence_limit)
 
 
 def session_again(settings: Settings, ended: threading.Event) -> Session:
@@ -223,14 +223,15 @@ def session_again(settings: Settings, ended: threading.Event) -> Session:
     for pause in _PAUSES if settings.agents is not None else _PAUSES[:2]:
         connection = _registry.known(settings.agents, settings.env)
         try:
-            return connection.session()
+            return connection.session(settings.silence_limit)
         except AccessDeniedError:
             # A moment does not mend that.
             raise
         except AgentUnavailableError:
             if ended.wait(pause):
                 raise
-    return _registry.known(settings.agents, settings.env).session()
+    connection = _registry.known(settings.agents, settings.env)
+    return connection.session(settings.silence_limit)
 
 
 def in_background(target: Callable[[], object], name: str) -> None:

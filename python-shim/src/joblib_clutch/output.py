@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import logging
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -11,9 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from joblib_clutch import _native
 
+_logger = logging.getLogger("joblib_clutch")
+
 
 class OutputPrinter:
     """Decodes the workers' bytes and writes them to the driver's streams.
+
+    Also logs what becomes of the connection to the agent.
 
     The bytes of a stream are cut anywhere, so each worker and stream has its
     own incremental decoder.
@@ -42,7 +47,25 @@ class OutputPrinter:
 
     def _run(self) -> None:
         while self._session.wait_output():
+            self._log_news()
             self.flush()
+
+    def _log_news(self) -> None:
+        for agent, why, seconds in self._session.take_news():
+            if why is not None:
+                _logger.warning(
+                    "the connection to the agent at %s broke: %s; its tasks go on, and it is"
+                    " tried again for %g s",
+                    agent,
+                    why,
+                    seconds,
+                )
+            else:
+                _logger.warning(
+                    "the connection to the agent at %s is back after %.1f s; nothing was lost",
+                    agent,
+                    seconds,
+                )
 
     def _write(self, pid: int, data: bytes, *, is_error: bool) -> None:
         decoder = self._decoders.get((pid, is_error))

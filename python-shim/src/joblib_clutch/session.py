@@ -49,6 +49,9 @@ class Session:
         keyword arguments of `ClutchError`.
     access : str or None
         Path of the access file that the agent asks for; None on Unix sockets.
+    silence : float or None
+        Seconds that the session is to outlive a connection that broke; None:
+        60 where that can happen, and else not at all.
 
     Attributes
     ----------
@@ -73,6 +76,7 @@ class Session:
         python: str | None,
         evidence: Callable[[], dict[str, Any]],
         access: str | None = None,
+        silence: float | None = None,
     ) -> None:
         self.address = address
         self._evidence = evidence
@@ -83,7 +87,7 @@ class Session:
         self._lost_by = ""
         self.ended = False
         self._profiles: dict[WorkerProfile, int] = {}
-        self.native = _open(address, python, access)
+        self.native = _open(address, python, access, silence)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
         self.printer = OutputPrinter(self.native)
@@ -318,7 +322,9 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _open(address: str, python: str | None, access: str | None) -> _native.Session:
+def _open(
+    address: str, python: str | None, access: str | None, silence: float | None
+) -> _native.Session:
     try:
         return _native.Session.open(
             address,
@@ -330,6 +336,7 @@ def _open(address: str, python: str | None, access: str | None) -> _native.Sessi
             joblib_version=joblib.__version__,
             python=python or "",
             name=f"{socket.gethostname()}:{os.getpid()}",
+            silence_seconds=silence,
             access=access,
         )
     except _native.OpenDeniedError as error:

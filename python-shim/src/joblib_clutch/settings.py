@@ -44,6 +44,11 @@ class Settings:
     env : str or None
         Path of the Python interpreter that runs the tasks, on the agent's
         machine; None: one of the driver's own version.
+    silence_limit : float or None
+        How long a session with a named agent, and what runs there, outlives a
+        connection that broke, in seconds; 0: not at all. None: 60 where a
+        connection can break, and 0 on a Unix socket of this machine. The agent
+        may allow less.
     initializer : callable or None
         Called once in each worker before its first task.
     initargs : tuple
@@ -80,6 +85,7 @@ class Settings:
 
     agents: access.Agents | None = None
     env: str | None = None
+    silence_limit: float | None = None
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     task_timeout: float | None = None
@@ -138,6 +144,9 @@ class Settings:
                 "agents must name exactly one agent: spreading a call over several is not"
                 f" supported yet, and {len(self.agents.addresses)} were given"
             )
+        # No silence is a choice too, which no limit on tasks is.
+        if self.silence_limit != 0 or isinstance(self.silence_limit, bool):
+            self._set("silence_limit", quantities.seconds("silence_limit", self.silence_limit))
         self._set("initargs", tuple(self.initargs))
         if self.initializer is not None and not callable(self.initializer):
             raise TypeError(f"initializer must be callable, not {self.initializer!r}")
