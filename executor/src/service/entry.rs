@@ -81,8 +81,12 @@ impl Entry {
         leash
     }
 
-    /// Logs that somebody was refused; not each time for who comes again and again.
+    /// Logs that somebody was refused; once for a connection, and not each time for
+    /// who comes again and again.
     pub(super) fn complain(&self, leash: &Leash, reason: &'static str, detail: &str) {
+        if !leash.first_complaint() {
+            return;
+        }
         self.0.complaints.log(&leash.caller, reason, detail);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -49,6 +50,8 @@ impl fmt::Display for Caller {
 #[derive(Debug)]
 pub(super) struct Leash {
     pub(super) caller: Caller,
+    /// The log has a word on it: one will do.
+    told: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -69,7 +72,7 @@ pub(super) struct Full;
 impl Leash {
     pub(super) fn new(caller: Caller) -> Self {
         let state = State::Stranger { since: Instant::now(), failures: 0, waker: None };
-        Self { caller, state: Mutex::new(state) }
+        Self { caller, told: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
     /// A request showed what it has to: the connection may stay while requests
@@ -105,6 +108,11 @@ impl Leash {
         if matches!(*state, State::Stranger { .. }) {
             cut(state, MADE_WAY);
         }
+    }
+
+    /// Whether it is the first time that somebody complains of it.
+    pub(super) fn first_complaint(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn is_stranger(&self) -> bool {

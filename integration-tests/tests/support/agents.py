@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 from clutch_wire.clutch.v1 import executor_pb2 as wire
@@ -174,7 +175,7 @@ def blobs_in_use(status: wire.GetStatusResponse) -> int:
     return status.blobs.count - status.blobs.cached
 
 
-def forget(address: str) -> None:
+def forget(address: str | Path) -> None:
     """End this process's sessions on an agent."""
     registry = connections._registry
     for key in [key for key in registry._connections if key[0] == access.parse(address)]:
