@@ -23,11 +23,7 @@ pub(super) enum Message {
         answer: oneshot::Sender<Result<String, Failure>>,
     },
     /// A driver begins its conversation, or goes on with it.
-    Attach {
-        token: String,
-        resuming: bool,
-        answer: oneshot::Sender<Result<Attached, AttachError>>,
-    },
+    Attach { token: String, resuming: bool, answer: oneshot::Sender<Result<Attached, AttachError>> },
     /// A driver's data line begins.
     Join { token: String, answer: oneshot::Sender<Option<Joined>> },
     /// A driver asks for things, in order.

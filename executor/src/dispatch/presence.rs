@@ -35,10 +35,14 @@ pub(super) struct Presence {
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// It has not attached yet.
-    Expected { until: Monotonic },
+    Expected {
+        until: Monotonic,
+    },
     Here,
     /// It may come back.
-    Away { until: Monotonic },
+    Away {
+        until: Monotonic,
+    },
 }
 
 /// What a stream that begins means for its session.

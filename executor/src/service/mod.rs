@@ -20,6 +20,6 @@ mod speak;
 
 pub(crate) use environments::Environments;
 pub(crate) use executor_service::{AgentIdentity, ExecutorService};
-pub(crate) use resumable::Resumable;
 pub(crate) use listener::{BoundListener, ListenError, bind};
+pub(crate) use resumable::Resumable;
 pub(crate) use server::serve_grpc;

@@ -62,11 +62,7 @@ struct Voice {
 }
 
 /// Sends outcomes and output home, several in an envelope when they are there.
-pub(super) async fn speak(
-    mut outbox: OutboxReceiver,
-    blobs: Arc<SessionBlobs>,
-    mouth: Mouth,
-) {
+pub(super) async fn speak(mut outbox: OutboxReceiver, blobs: Arc<SessionBlobs>, mouth: Mouth) {
     let mut voice = Voice { blobs, mouth, frames: Vec::new(), bytes: 0 };
     while let Some(first) = outbox.next().await {
         let mut item = Some(first);

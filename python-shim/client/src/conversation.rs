@@ -43,10 +43,10 @@ pub(crate) async fn converse<T: Send + 'static>(
 ) {
     let tell = |event| shared.outputs.tell(News { agent: agent.address.to_string(), event });
     let mut inbox = Inbox::default();
-    let first =
-        v1::ClientEnvelope { session_id: agent.session_id.clone(), ..Default::default() };
+    let first = v1::ClientEnvelope { session_id: agent.session_id.clone(), ..Default::default() };
     let attached = client.attach(Envelopes::new(&shared, first)).await;
-    let begun = attached.map(|response| Talk { first: None, stream: response.into_inner(), client });
+    let begun =
+        attached.map(|response| Talk { first: None, stream: response.into_inner(), client });
     let mut talk = begun.map_err(|status| failed(&status));
     let reason = loop {
         let over = match talk {
@@ -106,11 +106,8 @@ fn take<T: Send + 'static>(
     envelope: v1::AgentEnvelope,
 ) -> Result<(), Broken> {
     let keeps = !shared.silence.is_zero();
-    let (count, bytes) = if keeps {
-        (envelope.frames.len() as u64, envelope.encoded_len())
-    } else {
-        (0, 0)
-    };
+    let (count, bytes) =
+        if keeps { (envelope.frames.len() as u64, envelope.encoded_len()) } else { (0, 0) };
     let acknowledged = envelope.acknowledged;
     for frame in envelope.frames {
         match frame.body {
