@@ -101,9 +101,7 @@ def test_n01_a_session_whose_connection_broke_waits_for_its_driver(agent, networ
         tasks.open_gate(gate)
         # Its driver is gone for the agent only now.
         network.reset()
-        (session,) = until(
-            lambda: agent.status().sessions, lambda sessions: not sessions[0].attached
-        )
+        until(lambda: agent.status().sessions, lambda sessions: not sessions[0].attached)
         until(lambda: not agent.busy(), seconds=30)
         # Longer than a driver gets that has hung up.
         with Stopwatch() as watch:
@@ -216,27 +214,97 @@ def test_n07_a_driver_that_does_not_come_back_is_given_up_when_its_time_is_over(
     assert "its driver did not come back" in agent.stderr()
 
 
-def test_an_agent_that_is_gone_or_new_is_not_waited_for(log, gate):
-    agent = Agent("--slots", "2")
-    with Network(agent.address) as network:
-        with agent:
-            failed = []
+@pytest.mark.parametrize("last_stream", [2**31 - 1, 0])
+def test_n14_an_agent_that_ends_its_connection_loses_nothing(network, log, gate, last_stream):
+    with Calling(network, log, gate) as calling:
+        until(lambda: len(runs(log)) == 2, seconds=30)
+        network.say_goodbye(last_stream)
+        tasks.open_gate(gate)
+    assert calling.results == list(range(TASKS))
+    assert runs(log) == Counter(range(TASKS))
 
-            def call():
-                try:
-                    with parallel_config("clutch", agents=network.address, silence_limit=SILENCE):
-                        work = (delayed(tasks.noted)(log, number, gate) for number in range(4))
-                        Parallel(n_jobs=2, batch_size=1)(work)
-                except exceptions.AgentUnavailableError as error:
-                    failed.append(error)
 
-            thread = threading.Thread(target=call)
-            thread.start()
-            until(lambda: len(runs(log)) == 2, seconds=30)
+GREEDY = """
+    with parallel_config("clutch", agents=sys.argv[1], silence_limit=float(sys.argv[2])):
+        Parallel(n_jobs=2, batch_size=1, pre_dispatch="all")(
+            delayed(bytes)(5 << 20) for _ in range(100)
+        )
+"""
+
+
+@pytest.mark.parametrize("silence", [0, SILENCE])
+def test_n11_a_driver_that_takes_its_results_slowly_fills_no_memory(agent, network, silence):
+    before = processes.private_bytes(agent.pid)
+    network.rate = 10_000
+    with Driver(GREEDY, network.address, str(silence)):
+        held = "nothing more begins"
+        known = agent.stderr().count(held)
+        until(lambda: agent.stderr().count(held) > known, seconds=60)
+        until(lambda: not agent.busy(), seconds=60)
+        (session,) = agent.status().sessions
+        assert session.waiting > 50
+        assert processes.private_bytes(agent.pid) - before < 160 << 20
+        # Others are served as before.
+        with parallel_config("clutch", agents=agent.address):
+            assert Parallel(n_jobs=2)(delayed(abs)(number) for number in range(50)) == [*range(50)]
+        forget(agent.address)
+        # It may take them yet.
+        network.rate = None
+        until(lambda: not agent.status().sessions, seconds=60)
+
+
+def lost(network, log, gate, happens):
+    """Lose the agent while a call runs; return how long that took to be known."""
+    failed = []
+
+    def call():
+        try:
+            with parallel_config(
+                "clutch", agents=network.address, silence_limit=SILENCE, retries=0
+            ):
+                work = (delayed(tasks.noted)(log, number, gate) for number in range(4))
+                Parallel(n_jobs=2, batch_size=1)(work)
+        except exceptions.AgentUnavailableError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    until(lambda: len(runs(log)) == 2, seconds=30)
+    with Stopwatch() as watch:
+        happens()
+        thread.join(30)
+    forget(network.address)
+    (error,) = failed
+    return str(error), watch.seconds
+
+
+def test_an_agent_that_is_gone_is_not_waited_for(log, gate):
+    with Agent("--slots", "2") as agent, Network(agent.address) as network:
+
+        def dies():
             network.down(agent_hears=True, refuses=True)
             processes.kill(agent.pid)
-        with Stopwatch() as watch:
-            thread.join(30)
-        # Refused for a second; then other agents, or this one anew, for some seconds more.
-        assert failed and watch.seconds < 12
-        forget(network.address)
+
+        told, seconds = lost(network, log, gate, dies)
+        assert seconds < 5
+        assert "Connection refused" in told
+
+
+def test_an_agent_that_was_started_again_is_not_asked_twice(log, gate):
+    with Agent("--slots", "2") as agent, Network(agent.address) as network:
+        others = []
+
+        def starts_again():
+            network.down()
+            processes.kill(agent.pid)
+            agent.process.wait()
+            others.append(Agent("--slots", "2", address=agent.address))
+            assert others[0].ready
+            network.heal()
+
+        try:
+            told, _ = lost(network, log, gate, starts_again)
+        finally:
+            for other in others:
+                other.__exit__()
+        assert "NOT_FOUND: there is no such session" in told

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::DispatchHandle;
@@ -20,7 +20,7 @@ use crate::identifiers::{CallId, SessionId};
 use crate::limits::{Enforcer, LimitOptions, Shortage};
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
-use crate::session::{Ceilings, Command, Quota, SessionBlobs, outbox};
+use crate::session::{Ceilings, Command, Outbox, Quota, SessionBlobs, outbox};
 use crate::settings::{PoolOptions, SessionOptions};
 
 /// Messages that may wait; senders wait when there are more.
@@ -63,8 +63,12 @@ pub(crate) struct Dispatcher {
     pub(super) shortage: Option<Shortage>,
     pub(super) draining: Option<Vec<oneshot::Sender<()>>>,
     ending: Vec<oneshot::Sender<()>>,
+    /// Told when a driver has taken most of the outcomes that had piled up.
+    taken: Arc<Notify>,
     /// Sessions to close once everything at hand is done.
     overflowed: Vec<SessionId>,
+    /// Sessions for which nothing is to begin, likewise.
+    piled: Vec<SessionId>,
 }
 
 /// What comes after an attempt at a batch.
@@ -96,7 +100,9 @@ impl Dispatcher {
             shortage: None,
             draining: None,
             ending: Vec::new(),
+            taken: Arc::default(),
             overflowed: Vec::new(),
+            piled: Vec::new(),
         };
         tokio::spawn(dispatcher.serve(receiver, worker_events));
         DispatchHandle { messages }
@@ -109,6 +115,7 @@ impl Dispatcher {
     ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let taken = Arc::clone(&self.taken);
         loop {
             tokio::select! {
                 biased;
@@ -118,8 +125,10 @@ impl Dispatcher {
                     Some(message) => self.on(message),
                     None => return,
                 },
+                () = taken.notified() => self.outcomes_taken(),
                 _ = ticks.tick() => self.tick(),
             }
+            self.outcomes_piled();
             while let Some(session) = self.overflowed.pop() {
                 self.close(session);
             }
@@ -204,7 +213,7 @@ impl Dispatcher {
             Arrival::GoesOn => return Ok(Attached::Again { session, stream }),
             Arrival::Begins => {}
         }
-        let (sender, receiver) = outbox(options.max_open_batches);
+        let (sender, receiver) = outbox(options.max_open_batches, Arc::clone(&self.taken));
         entry.outbox = Some(sender);
         let (blobs, ended) = (Arc::clone(&entry.blobs), entry.ended.subscribe());
         tracing::info!(%session, name = entry.name, "session attached");
@@ -364,12 +373,39 @@ impl Dispatcher {
     pub(super) fn deliver(&mut self, outcome: Box<BatchOutcome>) {
         let session = outcome.batch.session;
         self.registry.batches.remove(&outcome.batch);
-        let entry = self.registry.sessions.get(&session);
-        let sent = entry.and_then(|entry| entry.outbox.as_ref()).map(|outbox| outbox.send(outcome));
-        if let Some(Err(_)) = sent {
+        let Some(entry) = self.registry.sessions.get_mut(&session) else { return };
+        let Some(outbox) = &entry.outbox else { return };
+        if outbox.send(outcome).is_err() {
             tracing::warn!(%session, "driver does not take its outcomes; closing its session");
             // Not now: more actions for the session may be on their way.
             self.overflowed.push(session);
+        } else if !entry.piled && outbox.is_piled() {
+            entry.piled = true;
+            self.piled.push(session);
+        }
+    }
+
+    /// Nothing begins for drivers that do not take their outcomes, until they do.
+    fn outcomes_piled(&mut self) {
+        while let Some(session) = self.piled.pop() {
+            tracing::info!(%session, "driver does not take its outcomes; nothing more begins");
+            self.apply(Event::OutcomesPile(session));
+            // They may have been taken before that was asked for.
+            self.taken.notify_one();
+        }
+    }
+
+    fn outcomes_taken(&mut self) {
+        let sessions = self.registry.sessions.iter_mut();
+        let taken = sessions.filter(|(_, entry)| {
+            entry.piled && entry.outbox.as_ref().is_some_and(Outbox::is_taken)
+        });
+        let taken = taken.map(|(session, entry)| {
+            entry.piled = false;
+            *session
+        });
+        for session in taken.collect::<Vec<_>>() {
+            self.apply(Event::OutcomesTaken(session));
         }
     }
 

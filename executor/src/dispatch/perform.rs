@@ -16,7 +16,7 @@ use crate::session::Batch;
 
 impl BatchOutcome {
     /// The outcome of a batch that reached no worker.
-    pub(super) fn never_ran(batch: BatchId, queued_at: Monotonic, failure: Failure) -> Box<Self> {
+    pub(crate) fn never_ran(batch: BatchId, queued_at: Monotonic, failure: Failure) -> Box<Self> {
         let timings = Timings { queued_at, ended_at: Monotonic::now(), ..Timings::default() };
         Box::new(Self {
             batch,

@@ -38,6 +38,8 @@ pub(super) struct SessionEntry {
     pub(super) ended: watch::Sender<()>,
     /// `None` until the driver attaches.
     pub(super) outbox: Option<Outbox>,
+    /// Nothing begins for it: its driver does not take its outcomes.
+    pub(super) piled: bool,
 }
 
 /// A batch that has not ended. Its payload stays here: it may have to run again.
@@ -105,6 +107,7 @@ impl Registry {
             blobs: Arc::new(blobs),
             ended: watch::Sender::new(()),
             outbox: None,
+            piled: false,
         };
         self.sessions.insert(session, entry);
         Ok(token)

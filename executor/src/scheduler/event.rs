@@ -12,6 +12,10 @@ pub enum Event {
     SessionOpened(SessionId),
     /// A driver is gone; so is everything of it.
     SessionClosed(SessionId),
+    /// A driver does not take its outcomes: nothing more begins for it.
+    OutcomesPile(SessionId),
+    /// It has taken most of them.
+    OutcomesTaken(SessionId),
     /// A joblib call begins.
     CallOpened {
         /// The call.

@@ -25,6 +25,7 @@ impl Call {
 
     fn prefetchable(&self) -> bool {
         self.average.is_some_and(|average| average < SHORT)
+            && !self.unread
             && self.waiting.front().is_some_and(|waiting| waiting.small)
     }
 
@@ -37,7 +38,7 @@ impl Call {
     }
 
     fn has_room(&self) -> bool {
-        self.max_running.is_none_or(|most| self.running < most)
+        !self.unread && self.max_running.is_none_or(|most| self.running < most)
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Session {
     pub(super) calls: BTreeMap<CallId, Call>,
     /// Turn at which it last got a slot.
     pub(super) served: u64,
+    /// Its driver does not take its outcomes.
+    pub(super) unread: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub(super) struct Call {
     pub(super) stays: BTreeSet<BatchId>,
     /// Batches that made way, or were killed for want of memory.
     pub(super) made_way: BTreeMap<BatchId, MadeWay>,
+    /// As its session.
+    pub(super) unread: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +161,7 @@ impl WorkerState {
 impl Call {
     /// Batches of it that could start now, were there workers.
     pub(super) fn runnable(&self) -> usize {
-        if self.is_held_back() {
+        if self.is_held_back() || self.unread {
             return 0;
         }
         let room = match self.max_running {

@@ -21,6 +21,8 @@ impl Scheduler {
                 self.sessions.insert(session, Session::default());
             }
             Event::SessionClosed(session) => self.session_closed(session, &mut actions),
+            Event::OutcomesPile(session) => self.outcomes_pile(session, true),
+            Event::OutcomesTaken(session) => self.outcomes_pile(session, false),
             Event::CallOpened { call, profile, max_running, makes_way } => {
                 self.call_opened(call, profile, max_running, makes_way);
             }
@@ -205,6 +207,13 @@ impl Scheduler {
         }
     }
 
+    fn outcomes_pile(&mut self, session: SessionId, unread: bool) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.unread = unread;
+            session.calls.values_mut().for_each(|call| call.unread = unread);
+        }
+    }
+
     fn call_opened(
         &mut self,
         id: CallId,
@@ -223,6 +232,7 @@ impl Scheduler {
                 makes_way,
                 stays: BTreeSet::new(),
                 made_way: BTreeMap::new(),
+                unread: session.unread,
             };
             session.calls.insert(id, call);
         }

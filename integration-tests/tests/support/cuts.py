@@ -7,12 +7,15 @@ import fcntl
 import socket
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 from support.agents import some_address
 from support.waiting import until
 
 _PIECE_BYTES = 1 << 16
+_FRAME_HEAD_BYTES = 9
+_GOAWAY = 7
 
 
 class State(enum.Enum):
@@ -21,6 +24,34 @@ class State(enum.Enum):
     OPEN = "they go through"
     HELD = "they wait, and nobody is told"
     DOWN = "they are dropped at once"
+
+
+class _Framing:
+    """Finds the places between the frames of an HTTP/2 connection."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+
+    def split(self, data: bytes) -> int | None:
+        """Take data in; return where in it the first frame begins, if one does."""
+        first = None
+        position = 0
+        while position < len(data):
+            if self._left == 0 and not self._head and first is None:
+                first = position
+            if self._left == 0:
+                wanted = _FRAME_HEAD_BYTES - len(self._head)
+                self._head += data[position : position + wanted]
+                position += wanted
+                if len(self._head) == _FRAME_HEAD_BYTES:
+                    self._left = int.from_bytes(self._head[:3], "big")
+                    self._head = b""
+            else:
+                taken = min(self._left, len(data) - position)
+                self._left -= taken
+                position += taken
+        return first
 
 
 class _Pair:
@@ -53,9 +84,9 @@ class Network:
     ----------
     target : str
         The agent's address.
-    budgets : iterator of int
+    budgets : iterator of int or None
         Bytes, both ways together, after which each next connection breaks; once it has
-        ended, they do not.
+        ended, and with None, they do not.
 
     Attributes
     ----------
@@ -63,13 +94,17 @@ class Network:
         Where drivers find the agent.
     connections : int
         Connections so far.
+    rate : int or None
+        Bytes in a second that come from the agent; None: as many as can.
     """
 
-    def __init__(self, target: str, budgets: Iterator[int] = iter(())) -> None:
+    def __init__(self, target: str, budgets: Iterator[int] | None = None) -> None:
         self.address = some_address()
         self.connections = 0
+        self.rate: int | None = None
+        self._farewell = b""
         self._target = _name(target)
-        self._budgets = budgets
+        self._budgets = budgets or iter(())
         self._state = State.OPEN
         self._changed = threading.Condition()
         self._pairs: list[_Pair] = []
@@ -134,6 +169,14 @@ class Network:
         for pair in pairs:
             pair.agent.close()
 
+    def say_goodbye(self, last_stream: int) -> None:
+        """Have the agent seem to say that it ends the connection, and serves its streams up
+        to a number, ahead of what it says next.
+        """
+        body = last_stream.to_bytes(4, "big") + bytes(4)
+        head = len(body).to_bytes(3, "big") + bytes([_GOAWAY, 0]) + bytes(4)
+        self._farewell = head + body
+
     def heal(self) -> None:
         """Let everything through again."""
         self._set(State.OPEN)
@@ -172,10 +215,13 @@ class Network:
             self._start(self._forward, pair, agent, driver)
 
     def _forward(self, pair: _Pair, source: socket.socket, target: socket.socket) -> None:
+        framing = _Framing()
         with contextlib.suppress(OSError):
             # What is not to go through stays unread.
             while source.recv(1, socket.MSG_PEEK) and self._may_read():
-                piece = source.recv(_PIECE_BYTES)
+                piece = source.recv(self.rate // 10 if self.rate else _PIECE_BYTES)
+                if source is pair.agent:
+                    piece = self._as_from_agent(framing, piece)
                 goes = pair.spend(len(piece))
                 target.sendall(piece[:goes])
                 if goes < len(piece):
@@ -183,6 +229,15 @@ class Network:
         # What was severed on purpose stays as it is at its other end.
         if self._state is State.OPEN or self._closed:
             pair.hang_up()
+
+    def _as_from_agent(self, framing: _Framing, piece: bytes) -> bytes:
+        if self.rate:
+            time.sleep(0.1)
+        begin = framing.split(piece)
+        if begin is None or not self._farewell:
+            return piece
+        farewell, self._farewell = self._farewell, b""
+        return piece[:begin] + farewell + piece[begin:]
 
     def _may_read(self) -> bool:
         with self._changed:

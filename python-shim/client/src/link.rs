@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::outbox::Bounds;
 
-    fn outbox(closes: std::ops::RangeInclusive<u64>) -> Outbox {
+    fn outbox(closes: std::ops::Range<u64>) -> Outbox {
         let mut outbox = Outbox::new(Bounds { open_batches: 9, open_bytes: 9 << 20 });
         for call_id in closes {
             outbox.put_control(Body::CloseCall(v1::CloseCall { call_id }));
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn without_silence_nothing_is_kept_or_acknowledged() {
         let mut link = Link::new(false);
-        let mut outbox = outbox(1..=2);
+        let mut outbox = outbox(1..3);
         assert_eq!(said(link.next(&mut outbox, 0, false)), [1, 2]);
         assert!(link.sent.is_empty());
         assert_eq!(link.next(&mut outbox, 0, true), NOTHING);
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_the_agent_lacks_is_said_again_before_anything_new_once_it_has_said_so() {
         let mut link = Link::new(true);
-        let mut outbox = outbox(1..=3);
+        let mut outbox = outbox(1..4);
         assert_eq!(said(link.next(&mut outbox, 0, false)), [1, 2, 3]);
         link.took(7, 0);
         assert_eq!(link.reconnect(), v1::Resume { received: 7 });
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_waits_for_company_and_then_goes_alone() {
         let mut link = Link::new(true);
-        let mut outbox = outbox(1..=0);
+        let mut outbox = outbox(0..0);
         link.took(1, 10);
         assert_eq!(link.next(&mut outbox, 0, false), Next::Nothing { acknowledge: true });
         let Next::Say(envelope) = link.next(&mut outbox, 0, true) else { panic!() };

@@ -101,7 +101,16 @@ pub(crate) fn failed(status: &Status) -> Failed {
         | Code::PermissionDenied
         | Code::Unauthenticated
         | Code::Unimplemented => Failed::ForGood(why),
-        _ => Failed::ForNow(why),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => Failed::ForNow(why),
     }
 }
 

@@ -104,6 +104,27 @@ fn the_pool_grows_on_demand_and_no_further_than_the_slots() {
 }
 
 #[test]
+fn nothing_begins_for_a_driver_that_does_not_take_its_outcomes() {
+    let mut world = World::with_slots(1);
+    world.client(1, None);
+    world.client(2, None);
+    assert_eq!(world.submit(1, 1), [spawn(1, 1)]);
+    assert_eq!(world.ready(1), [run(1, 1, 1)]);
+    assert_eq!(world.on(Event::OutcomesPile(SessionId(1))), []);
+    assert_eq!(world.submit(1, 2), []);
+    assert_eq!(world.ended(1), []);
+    // Others are not held up, also by calls that it opens meanwhile.
+    let (call, profile) = (CallId { session: SessionId(1), call: 2 }, profile(1));
+    world.on(Event::CallOpened { call, profile, max_running: None, makes_way: true });
+    world.on(Event::BatchSubmitted { batch: batch(1, 3), call, small: true });
+    assert_eq!(world.submit(2, 1), [spawn(2, 2)]);
+    assert_eq!(world.ready(2), [run(2, 2, 1)]);
+    assert_eq!(world.ended(2), []);
+    assert_eq!(world.on(Event::OutcomesTaken(SessionId(1))), [run(1, 1, 3)]);
+    assert_eq!(world.ended(1), [run(1, 1, 2)]);
+}
+
+#[test]
 fn one_waiting_batch_starts_one_worker() {
     let mut world = World::with_slots(4);
     world.client(1, None);
