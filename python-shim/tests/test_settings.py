@@ -37,6 +37,30 @@ def test_other_modes_are_refused_by_name(mode: Any) -> None:
         Settings().merged({"mmap_mode": mode})
 
 
+@pytest.mark.parametrize("given", [0.01, 1, 2.5, 100])
+def test_a_weight_is_a_number_between_its_bounds(given: float) -> None:
+    assert Settings().merged({"weight": given}).weight == given
+
+
+@pytest.mark.parametrize("given", [0, -1, 0.009, 101, float("nan"), float("inf")])
+def test_another_weight_is_refused_by_name(given: float) -> None:
+    with pytest.raises(ValueError, match=r"weight must be a number from 0\.01 to 100") as caught:
+        Settings().merged({"weight": given})
+    assert repr(given) in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [0, -1, 1 << 40])
+def test_a_session_has_a_slot_at_least(given: int) -> None:
+    with pytest.raises(ValueError, match="max_slots must be a whole number from 1 on"):
+        Settings().merged({"max_slots": given})
+
+
+def test_what_a_session_asks_for_makes_it_another_one() -> None:
+    named = Settings(agents="unix-abstract:a", weight=2, max_slots=3)
+    assert named.share == (2, 3)
+    assert Settings(weight=2, max_slots=3).share == (None, 3), "nobody shares a private agent"
+
+
 def test_the_defaults_are_joblibs(monkeypatch: pytest.MonkeyPatch) -> None:
     class Listening(SequentialBackend):  # type: ignore[misc]
         options: dict[str, Any]

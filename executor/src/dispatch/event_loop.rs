@@ -18,7 +18,7 @@ use crate::failure::{Breach, Failure, Kind};
 use crate::identifiers::{CallId, SessionId};
 use crate::limits::{Enforcer, LimitOptions, Shortage};
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
-use crate::scheduler::{self, Event, Scheduler};
+use crate::scheduler::{self, Event, Scheduler, Share};
 use crate::session::{Ceilings, Command, Quota, SessionBlobs, outbox};
 use crate::settings::{PoolOptions, SessionOptions};
 
@@ -128,8 +128,8 @@ impl Dispatcher {
 
     fn on(&mut self, message: Message) {
         match message {
-            Message::Open { name, environment, answer } => {
-                let opened = self.open(name, environment);
+            Message::Open { name, environment, share, answer } => {
+                let opened = self.open(name, environment, share);
                 // Whoever asked may be gone; then the session expires.
                 answer.send(opened).ok();
             }
@@ -170,7 +170,7 @@ impl Dispatcher {
         }
     }
 
-    fn open(&mut self, name: String, environment: usize) -> Result<String, Failure> {
+    fn open(&mut self, name: String, environment: usize, share: Share) -> Result<String, Failure> {
         if self.draining.is_some() {
             return Err(Failure::new(Kind::AgentDraining, "the agent was asked to stop"));
         }
@@ -180,7 +180,7 @@ impl Dispatcher {
             return Err(Failure::new(Kind::QuotaExceeded, message));
         }
         let blobs = SessionBlobs::new(self.options.blobs.clone());
-        self.registry.open(name, environment, blobs, Monotonic::now())
+        self.registry.open(name, environment, share, blobs, Monotonic::now())
     }
 
     fn attach(&mut self, token: &str) -> Result<Lease, AttachError> {
@@ -193,7 +193,8 @@ impl Dispatcher {
         entry.outbox = Some(sender);
         let blobs = Arc::clone(&entry.blobs);
         tracing::info!(%session, name = entry.name, "session attached");
-        self.apply(Event::SessionOpened(session));
+        let share = entry.share;
+        self.apply(Event::SessionOpened(session, share));
         let (quota, ceilings) = (Quota::new(options), self.ceilings.clone());
         Ok(Lease { session, quota, ceilings, outbox: receiver, blobs })
     }
@@ -386,8 +387,12 @@ impl Dispatcher {
     fn snapshot(&self) -> AgentSnapshot {
         let sessions = self.registry.sessions.iter().map(|(id, entry)| {
             let counts = self.scheduler.counts(*id);
-            let name = entry.name.clone();
-            SessionSnapshot { name, waiting: counts.waiting, running: counts.running }
+            SessionSnapshot {
+                name: entry.name.clone(),
+                waiting: counts.waiting,
+                running: counts.running,
+                weight: entry.share.weight,
+            }
         });
         let workers = self.registry.workers.iter().filter_map(|(id, entry)| {
             let (environment, batches) = (entry.environment, entry.batches);

@@ -6,6 +6,7 @@ use super::message::{AttachError, Joined, Lease, Message};
 use super::status::AgentSnapshot;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::SessionId;
+use crate::scheduler::Share;
 use crate::session::Command;
 
 /// Cheap to clone; hides the channel.
@@ -16,9 +17,14 @@ pub(crate) struct DispatchHandle {
 
 impl DispatchHandle {
     /// Opens a session; gives its unguessable name.
-    pub(crate) async fn open(&self, name: String, environment: usize) -> Result<String, Failure> {
+    pub(crate) async fn open(
+        &self,
+        name: String,
+        environment: usize,
+        share: Share,
+    ) -> Result<String, Failure> {
         let ended = || Failure::new(Kind::AgentDraining, "the agent is ending");
-        let answer = self.ask(|answer| Message::Open { name, environment, answer }).await;
+        let answer = self.ask(|answer| Message::Open { name, environment, share, answer }).await;
         answer.unwrap_or_else(|| Err(ended()))
     }
 

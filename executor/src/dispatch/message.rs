@@ -8,13 +8,19 @@ use super::status::AgentSnapshot;
 use crate::failure::Failure;
 use crate::identifiers::SessionId;
 use crate::pool::WorkerEvent;
+use crate::scheduler::Share;
 use crate::session::{Ceilings, Command, OutboxReceiver, Quota, SessionBlobs};
 
 /// Everything that reaches the dispatcher.
 #[derive(Debug)]
 pub(super) enum Message {
     /// A driver wants a session in an environment.
-    Open { name: String, environment: usize, answer: oneshot::Sender<Result<String, Failure>> },
+    Open {
+        name: String,
+        environment: usize,
+        share: Share,
+        answer: oneshot::Sender<Result<String, Failure>>,
+    },
     /// A driver begins its conversation.
     Attach { token: String, answer: oneshot::Sender<Result<Lease, AttachError>> },
     /// A driver's data line begins.

@@ -98,7 +98,8 @@ impl Dispatcher {
         let pool = &self.options.pool;
         let [slots, max_slots] =
             [pool.slots, pool.max_slots].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        let at_once = profile.workers.map_or(slots, |workers| workers.min(max_slots)).max(1);
+        let at_once = profile.workers.map_or(slots, |workers| workers.min(max_slots));
+        let at_once = session.share.max_running.map_or(at_once, |most| most.min(at_once)).max(1);
         let cores = u32::try_from(pool.cores).unwrap_or(u32::MAX);
         let handle = start_worker(WorkerStart {
             id: worker,

@@ -13,6 +13,7 @@ use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
 use crate::limits::Shortage;
 use crate::pool::{ProgressPage, WorkerHandle};
 use crate::random_name::random_name;
+use crate::scheduler::Share;
 use crate::session::{Batch, CallSettings, Outbox, Profile, SessionBlobs};
 
 /// How long an opened session may stay unattached.
@@ -35,6 +36,7 @@ pub(super) struct SessionEntry {
     pub(super) name: String,
     token: String,
     pub(super) environment: usize,
+    pub(super) share: Share,
     opened_at: Monotonic,
     pub(super) blobs: Arc<SessionBlobs>,
     /// Its receivers see the session's end when this is gone.
@@ -92,6 +94,7 @@ impl Registry {
         &mut self,
         name: String,
         environment: usize,
+        share: Share,
         blobs: SessionBlobs,
         now: Monotonic,
     ) -> Result<String, Failure> {
@@ -104,6 +107,7 @@ impl Registry {
             name,
             token: token.clone(),
             environment,
+            share,
             opened_at: now,
             blobs: Arc::new(blobs),
             ended: watch::Sender::new(()),

@@ -10,4 +10,6 @@ mod resolved;
 
 pub use error::SettingsError;
 pub use raw::RawSettings;
-pub use resolved::{Address, BlobOptions, DrainOptions, PoolOptions, SessionOptions, Settings};
+pub use resolved::{
+    Address, BlobOptions, DrainOptions, PoolOptions, SessionOptions, Settings, ShareOptions,
+};

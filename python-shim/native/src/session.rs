@@ -34,7 +34,7 @@ pub(crate) struct Session {
 impl Session {
     #[staticmethod]
     #[pyo3(signature = (address, *, client_version, python_version, implementation, executable,
-                        cloudpickle_version, joblib_version, python, name))]
+                        cloudpickle_version, joblib_version, python, name, weight, max_running))]
     #[expect(clippy::too_many_arguments, reason = "keywords")]
     fn open(
         py: Python<'_>,
@@ -47,6 +47,8 @@ impl Session {
         joblib_version: String,
         python: String,
         name: String,
+        weight: f64,
+        max_running: u32,
     ) -> PyResult<Self> {
         let address =
             Address::parse(address).map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -63,6 +65,8 @@ impl Session {
             environment: Some(environment),
             python,
             name,
+            weight,
+            max_running,
             ..Default::default()
         };
         // What a signal handler raised while we waited.

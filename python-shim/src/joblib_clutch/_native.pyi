@@ -105,6 +105,8 @@ class Session:
         joblib_version: str,
         python: str,
         name: str,
+        weight: float,
+        max_running: int,
     ) -> Session:
         """Open a session. Raises `OpenFailedError`, `OpenRefusedError`, or ValueError for an address
         that is none.

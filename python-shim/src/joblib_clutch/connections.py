@@ -1,4 +1,4 @@
-"""The sessions of this process, one per agent and environment."""
+"""The sessions of this process, one per agent, environment and share of the slots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from joblib_clutch.agent import PrivateAgent
 from joblib_clutch.exceptions import AgentUnavailableError
@@ -19,7 +19,7 @@ from joblib_clutch.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from joblib_clutch.settings import Settings
+    from joblib_clutch.settings import Settings, Share
 
 
 # How long to wait, in seconds, before each further attempt to reach an agent that
@@ -29,12 +29,17 @@ _PAUSES = (0.1, 0.3, 1.0, 3.0)
 _SEARCH_TIMEOUT_SECONDS = 2
 
 
+# Address, interpreter, and share of the slots: what makes a session another one.
+_Key: TypeAlias = "tuple[str | None, str | None, Share]"
+
+
 class _Connection:
     """One agent as this process sees it: a session, renewed when lost."""
 
-    def __init__(self, address: str | None, python: str | None) -> None:
+    def __init__(self, address: str | None, python: str | None, share: Share) -> None:
         self._address = address
         self._python = python
+        self._share = share
         self._lock = threading.Lock()
         self._agent: PrivateAgent | None = None
         self._session: Session | None = None
@@ -82,7 +87,7 @@ class _Connection:
 
     def _connect(self) -> Session:
         if self._address is not None:
-            return Session(self._address, self._python, _no_evidence)
+            return Session(self._address, self._python, _no_evidence, self._share)
         if self._agent is not None and self._agent.alive:
             try:
                 return self._connect_private(self._agent)
@@ -103,23 +108,23 @@ class _Connection:
         return self._connect_private(self._agent)
 
     def _connect_private(self, agent: PrivateAgent) -> Session:
-        return Session(agent.address, self._python, agent.last_words)
+        return Session(agent.address, self._python, agent.last_words, self._share)
 
 
 class _Registry:
     def __init__(self) -> None:
-        self._connections: dict[tuple[str | None, str | None], _Connection] = {}
+        self._connections: dict[_Key, _Connection] = {}
         self._lock = threading.Lock()
         self._abandoned: list[Any] = []
         self._searches: set[threading.Thread] = set()
         self.forked = False
 
-    def connection(self, address: str | None, python: str | None) -> _Connection:
+    def connection(self, key: _Key) -> _Connection:
         with self._lock:
-            connection = self._connections.get((address, python))
+            connection = self._connections.get(key)
             if connection is None:
-                connection = _Connection(address, python)
-                self._connections[address, python] = connection
+                connection = _Connection(*key)
+                self._connections[key] = connection
         return connection
 
     def close(self) -> None:
@@ -133,9 +138,9 @@ class _Registry:
         for search in list(self._searches):
             search.join(max(deadline - time.monotonic(), 0))
 
-    def known(self, address: str | None, python: str | None) -> _Connection:
+    def known(self, key: _Key) -> _Connection:
         with self._lock:
-            connection = self._connections.get((address, python))
+            connection = self._connections.get(key)
         if connection is None:
             raise _closed()
         return connection
@@ -189,7 +194,7 @@ def session_for(settings: Settings) -> Session:
     ClutchError
         The agent cannot be started or reached, or refused.
     """
-    return _registry.connection(settings.agents, settings.env).session()
+    return _registry.connection(_key(settings)).session()
 
 
 def session_again(settings: Settings, ended: threading.Event) -> Session:
@@ -218,13 +223,13 @@ def session_again(settings: Settings, ended: threading.Event) -> Session:
     # What killed the agent may have killed its successor too; that is all there is
     # to wait for where we start it.
     for pause in _PAUSES if settings.agents is not None else _PAUSES[:2]:
-        connection = _registry.known(settings.agents, settings.env)
+        connection = _registry.known(_key(settings))
         try:
             return connection.session()
         except AgentUnavailableError:
             if ended.wait(pause):
                 raise
-    return _registry.known(settings.agents, settings.env).session()
+    return _registry.known(_key(settings)).session()
 
 
 def in_background(target: Callable[[], object], name: str) -> None:
@@ -259,7 +264,7 @@ def prepare(settings: Settings) -> None:
     """
     if settings.agents is not None or _registry.forked or multiprocessing.parent_process():
         return
-    connection = _registry.connection(None, settings.env)
+    connection = _registry.connection(_key(settings))
     if connection.unused:
         # No thread to be had: the first use starts it.
         with contextlib.suppress(RuntimeError):
@@ -271,6 +276,10 @@ def prepare(settings: Settings) -> None:
 def close_all() -> None:
     """End all sessions of this process and stop its private agents."""
     _registry.close()
+
+
+def _key(settings: Settings) -> _Key:
+    return settings.agents, settings.env, settings.share
 
 
 def _closed() -> AgentUnavailableError:

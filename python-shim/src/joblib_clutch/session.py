@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from joblib_clutch.call import CallPlan
     from joblib_clutch.profile import WorkerProfile
+    from joblib_clutch.settings import Share
 
 # What is known of a private agent's end.
 _EVIDENCE = ("pid", "exit_code", "signal", "stderr_tail")
@@ -46,6 +47,8 @@ class Session:
     evidence : callable
         Called when the agent is lost; returns what is known about that, as
         keyword arguments of `ClutchError`.
+    share : tuple of (float or None, int or None)
+        What to ask for of the agent's slots.
 
     Attributes
     ----------
@@ -65,7 +68,11 @@ class Session:
     """
 
     def __init__(
-        self, address: str, python: str | None, evidence: Callable[[], dict[str, Any]]
+        self,
+        address: str,
+        python: str | None,
+        evidence: Callable[[], dict[str, Any]],
+        share: Share = (None, None),
     ) -> None:
         self.address = address
         self._evidence = evidence
@@ -76,7 +83,7 @@ class Session:
         self._lost_by = ""
         self.ended = False
         self._profiles: dict[WorkerProfile, int] = {}
-        self.native = _open(address, python)
+        self.native = _open(address, python, share)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
         self.printer = OutputPrinter(self.native)
@@ -89,7 +96,7 @@ class Session:
 
     @property
     def slots(self) -> int:
-        """Batches that the agent runs at once, now."""
+        """Batches of this session that the agent runs at once, now."""
         return self.native.slots
 
     def open_call(self, profile: WorkerProfile, plan: CallPlan, *, awaited: bool) -> _native.Call:
@@ -311,7 +318,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _open(address: str, python: str | None) -> _native.Session:
+def _open(address: str, python: str | None, share: Share) -> _native.Session:
     try:
         return _native.Session.open(
             address,
@@ -322,6 +329,8 @@ def _open(address: str, python: str | None) -> _native.Session:
             cloudpickle_version=cloudpickle.__version__,
             joblib_version=joblib.__version__,
             python=python or "",
+            weight=share[0] or 0.0,
+            max_running=share[1] or 0,
             name=f"{socket.gethostname()}:{os.getpid()}",
         )
     except (_native.OpenFailedError, ValueError) as error:
