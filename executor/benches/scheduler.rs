@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clutch_executor::clock::Monotonic;
 use clutch_executor::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
-use clutch_executor::scheduler::{Action, Event, Options, Scheduler};
+use clutch_executor::scheduler::{Action, Event, Options, Scheduler, Share};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const SLOTS: usize = 16;
@@ -30,7 +30,7 @@ impl World {
         let mut world = Self { scheduler: Scheduler::new(options), now: 0, given: Vec::new() };
         for session in (0..sessions).map(SessionId) {
             let profile = ProfileId { session, profile: 1 };
-            world.tell(Event::SessionOpened(session));
+            world.tell(Event::SessionOpened(session, Share::default()));
             let (call, makes_way) = (call(session), true);
             world.tell(Event::CallOpened { call, profile, max_running: None, makes_way });
         }

@@ -34,6 +34,13 @@ def after(seconds, value):
     return value
 
 
+def span(seconds):
+    """Sleep; return when that began and ended."""
+    began = time.monotonic()
+    time.sleep(seconds)
+    return began, time.monotonic()
+
+
 def parent_pid():
     return os.getppid()
 

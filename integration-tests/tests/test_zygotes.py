@@ -11,6 +11,7 @@ from support.agents import LIGHT_WARM, Agent, clean_environment
 from support.waiting import until
 
 from joblib_clutch import exceptions
+from joblib_clutch.settings import Lease
 from joblib_clutch.session import Session
 
 
@@ -94,7 +95,7 @@ def test_a_zygote_that_did_not_start_is_tried_again(tmp_path):
     with Agent(warm=warm, environment=environment) as agent:
         for _ in range(2):
             with pytest.raises(exceptions.WorkerStartError, match="exited with code 9") as seen:
-                Session(agent.address, None, dict)
+                Session(agent.address, Lease(), dict)
             assert seen.value.fault == "AGENT"
         broken.unlink()
         assert pids(agent)
@@ -105,7 +106,7 @@ def test_a_zygote_that_takes_too_long_names_the_setting():
         Agent("--start-seconds", "0.001") as agent,
         pytest.raises(exceptions.WorkerStartError, match=r"`start-seconds` = 0\.001"),
     ):
-        Session(agent.address, None, dict)
+        Session(agent.address, Lease(), dict)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86_64")

@@ -8,7 +8,7 @@ import pytest
 from joblib import Parallel
 from joblib.parallel import BACKENDS, SequentialBackend
 
-from joblib_clutch.settings import Settings
+from joblib_clutch.settings import Lease, Settings
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,31 @@ def test_joblibs_modes_are_accepted(mode: str | None) -> None:
 def test_other_modes_are_refused_by_name(mode: Any) -> None:
     with pytest.raises(ValueError, match=r"mmap_mode must be one of 'r', 'c', .* not "):
         Settings().merged({"mmap_mode": mode})
+
+
+@pytest.mark.parametrize("given", [0.01, 1, 2.5, 100])
+def test_a_weight_is_a_number_between_its_bounds(given: float) -> None:
+    assert Settings().merged({"weight": given}).weight == given
+
+
+@pytest.mark.parametrize("given", [0, -1, 0.009, 101, float("nan"), float("inf")])
+def test_another_weight_is_refused_by_name(given: float) -> None:
+    with pytest.raises(ValueError, match=r"weight must be a number from 0\.01 to 100") as caught:
+        Settings().merged({"weight": given})
+    assert repr(given) in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [0, -1, 1 << 40])
+def test_a_session_has_a_slot_at_least(given: int) -> None:
+    with pytest.raises(ValueError, match="max_slots must be a whole number from 1 on"):
+        Settings().merged({"max_slots": given})
+
+
+def test_what_a_session_asks_for_makes_it_another_one() -> None:
+    named = Settings(agents="unix-abstract:a", weight=2, max_slots=3)
+    assert named.lease == Lease(None, None, 2, 3)
+    private = Settings(weight=2, max_slots=3, silence_limit=9)
+    assert private.lease == Lease(max_slots=3), "nobody shares a private agent"
 
 
 def test_the_defaults_are_joblibs(monkeypatch: pytest.MonkeyPatch) -> None:

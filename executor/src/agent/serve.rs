@@ -54,6 +54,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         environments: Environments::new(served),
         identity: identity(&built),
         options: built.settings.session,
+        shares: built.settings.shares,
         blobs,
         enforcement: built.enforcer.enforcement().clone(),
         resumable: resumable.clone(),

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::handle::DispatchHandle;
-use super::message::{AttachError, Attached, Joined, Lease, Message};
+use super::message::{AttachError, Attached, Joined, Lease, Message, Opening};
 use super::presence::{Arrival, Departure, Presence, StreamEnd};
 use super::registry::{BatchEntry, Forked, Registry};
 use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
@@ -138,8 +138,8 @@ impl Dispatcher {
 
     fn on(&mut self, message: Message) {
         match message {
-            Message::Open { name, environment, silence, answer } => {
-                let opened = self.open(name, environment, silence);
+            Message::Open { opening, answer } => {
+                let opened = self.open(opening);
                 // Whoever asked may be gone; then the session expires.
                 answer.send(opened).ok();
             }
@@ -184,12 +184,7 @@ impl Dispatcher {
         }
     }
 
-    fn open(
-        &mut self,
-        name: String,
-        environment: usize,
-        silence: Duration,
-    ) -> Result<String, Failure> {
+    fn open(&mut self, opening: Opening) -> Result<String, Failure> {
         if self.draining.is_some() {
             return Err(Failure::new(Kind::AgentDraining, "the agent was asked to stop"));
         }
@@ -199,8 +194,8 @@ impl Dispatcher {
             return Err(Failure::new(Kind::QuotaExceeded, message));
         }
         let blobs = SessionBlobs::new(self.options.blobs.clone());
-        let presence = Presence::expected(silence, Monotonic::now());
-        self.registry.open(name, environment, blobs, presence)
+        let presence = Presence::expected(opening.silence, Monotonic::now());
+        self.registry.open(opening, blobs, presence)
     }
 
     fn attach(&mut self, token: &str, resuming: bool) -> Result<Attached, AttachError> {
@@ -216,8 +211,9 @@ impl Dispatcher {
         let (sender, receiver) = outbox(options.max_open_batches, Arc::clone(&self.taken));
         entry.outbox = Some(sender);
         let (blobs, ended) = (Arc::clone(&entry.blobs), entry.ended.subscribe());
-        tracing::info!(%session, name = entry.name, "session attached");
-        self.apply(Event::SessionOpened(session));
+        tracing::info!(%session, name = entry.opening.name, "session attached");
+        let share = entry.opening.share;
+        self.apply(Event::SessionOpened(session, share));
         let (quota, ceilings) = (Quota::new(options), self.ceilings.clone());
         let outbox = receiver;
         let lease = Lease { session, stream, silence, quota, ceilings, outbox, blobs, ended };
@@ -230,7 +226,7 @@ impl Dispatcher {
             Departure::Superseded => {}
             Departure::Final => self.close(session),
             Departure::Waiting(patience) => {
-                tracing::warn!(%session, name = entry.name, ?end, ?patience, "waiting for a driver");
+                tracing::warn!(%session, name = entry.opening.name, ?end, ?patience, "waiting for a driver");
             }
         }
     }
@@ -453,9 +449,13 @@ impl Dispatcher {
     fn snapshot(&self) -> AgentSnapshot {
         let sessions = self.registry.sessions.iter().map(|(id, entry)| {
             let counts = self.scheduler.counts(*id);
-            let name = entry.name.clone();
-            let attached = entry.presence.is_here();
-            SessionSnapshot { name, waiting: counts.waiting, running: counts.running, attached }
+            SessionSnapshot {
+                name: entry.opening.name.clone(),
+                waiting: counts.waiting,
+                running: counts.running,
+                attached: entry.presence.is_here(),
+                weight: entry.opening.share.weight,
+            }
         });
         let workers = self.registry.workers.iter().filter_map(|(id, entry)| {
             let (environment, batches) = (entry.environment, entry.batches);

@@ -1,10 +1,8 @@
 //! How the other rooms speak to the dispatcher.
 
-use std::time::Duration;
-
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::{AttachError, Attached, Joined, Message};
+use super::message::{AttachError, Attached, Joined, Message, Opening};
 use super::presence::StreamEnd;
 use super::status::AgentSnapshot;
 use crate::failure::{Failure, Kind};
@@ -19,14 +17,9 @@ pub(crate) struct DispatchHandle {
 
 impl DispatchHandle {
     /// Opens a session; gives its unguessable name.
-    pub(crate) async fn open(
-        &self,
-        name: String,
-        environment: usize,
-        silence: Duration,
-    ) -> Result<String, Failure> {
+    pub(crate) async fn open(&self, opening: Opening) -> Result<String, Failure> {
         let ended = || Failure::new(Kind::AgentDraining, "the agent is ending");
-        let answer = self.ask(|answer| Message::Open { name, environment, silence, answer }).await;
+        let answer = self.ask(|answer| Message::Open { opening, answer }).await;
         answer.unwrap_or_else(|| Err(ended()))
     }
 

@@ -10,18 +10,14 @@ use super::status::AgentSnapshot;
 use crate::failure::Failure;
 use crate::identifiers::SessionId;
 use crate::pool::WorkerEvent;
+use crate::scheduler::Share;
 use crate::session::{Ceilings, Command, OutboxReceiver, Quota, SessionBlobs};
 
 /// Everything that reaches the dispatcher.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// A driver wants a session in an environment.
-    Open {
-        name: String,
-        environment: usize,
-        silence: Duration,
-        answer: oneshot::Sender<Result<String, Failure>>,
-    },
+    /// A driver wants a session.
+    Open { opening: Opening, answer: oneshot::Sender<Result<String, Failure>> },
     /// A driver begins its conversation, or goes on with it.
     Attach { token: String, resuming: bool, answer: oneshot::Sender<Result<Attached, AttachError>> },
     /// A driver's data line begins.
@@ -49,6 +45,19 @@ pub(crate) enum Attached {
     Begun(Lease),
     /// One in the place of another.
     Again { session: SessionId, stream: u64 },
+}
+
+/// What a driver wants of a session.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// For people.
+    pub(crate) name: String,
+    /// The environment that runs its tasks.
+    pub(crate) environment: usize,
+    /// How long it outlives a connection that broke.
+    pub(crate) silence: Duration,
+    /// What it gets of the slots.
+    pub(crate) share: Share,
 }
 
 /// An attached session.

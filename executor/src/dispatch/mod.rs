@@ -13,5 +13,5 @@ mod trials;
 
 pub(crate) use event_loop::{DispatchOptions, Dispatcher};
 pub(crate) use handle::DispatchHandle;
-pub(crate) use message::{AttachError, Attached, Joined, Lease};
+pub(crate) use message::{AttachError, Attached, Joined, Lease, Opening};
 pub(crate) use presence::StreamEnd;

@@ -90,7 +90,7 @@ impl Dispatcher {
             return;
         };
         let (Some(outbox), Some(zygote)) =
-            (&session.outbox, self.options.zygotes.get(session.environment))
+            (&session.outbox, self.options.zygotes.get(session.opening.environment))
         else {
             tracing::error!(%worker, "a worker of a session that is not attached");
             return;
@@ -98,7 +98,9 @@ impl Dispatcher {
         let pool = &self.options.pool;
         let [slots, max_slots] =
             [pool.slots, pool.max_slots].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
-        let at_once = profile.workers.map_or(slots, |workers| workers.min(max_slots)).max(1);
+        let at_once = profile.workers.map_or(slots, |workers| workers.min(max_slots));
+        let at_once =
+            session.opening.share.max_running.map_or(at_once, |most| most.min(at_once)).max(1);
         let cores = u32::try_from(pool.cores).unwrap_or(u32::MAX);
         let handle = start_worker(WorkerStart {
             id: worker,
@@ -117,7 +119,7 @@ impl Dispatcher {
             store: self.options.blobs.clone(),
             releases: session.blobs.releases(),
         });
-        let environment = session.environment;
+        let environment = session.opening.environment;
         let entry = WorkerEntry {
             handle,
             environment,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::message::Opening;
 use super::presence::Presence;
 use super::trials::Trials;
 use crate::clock::Monotonic;
@@ -29,9 +30,8 @@ pub(super) struct Registry {
 
 #[derive(Debug)]
 pub(super) struct SessionEntry {
-    pub(super) name: String,
+    pub(super) opening: Opening,
     token: String,
-    pub(super) environment: usize,
     pub(super) presence: Presence,
     pub(super) blobs: Arc<SessionBlobs>,
     /// Its receivers see the session's end when this is gone.
@@ -89,8 +89,7 @@ impl Registry {
     /// Adds a session with an unguessable name.
     pub(super) fn open(
         &mut self,
-        name: String,
-        environment: usize,
+        opening: Opening,
         blobs: SessionBlobs,
         presence: Presence,
     ) -> Result<String, Failure> {
@@ -100,9 +99,8 @@ impl Registry {
         self.last_session += 1;
         let session = SessionId(self.last_session);
         let entry = SessionEntry {
-            name,
+            opening,
             token: token.clone(),
-            environment,
             presence,
             blobs: Arc::new(blobs),
             ended: watch::Sender::new(()),

@@ -1,6 +1,7 @@
 //! What goes on, for people.
 
 use crate::identifiers::Pid;
+use crate::scheduler::Weight;
 
 /// The agent at one moment.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,7 @@ pub(crate) struct SessionSnapshot {
     pub(crate) waiting: usize,
     pub(crate) running: usize,
     pub(crate) attached: bool,
+    pub(crate) weight: Weight,
 }
 
 /// One worker process.

@@ -5,11 +5,13 @@ use std::time::Duration;
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
+use super::share::Share;
+
 /// What the scheduler is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A driver attached.
-    SessionOpened(SessionId),
+    /// A driver attached, and may have this share of the slots.
+    SessionOpened(SessionId, Share),
     /// A driver is gone; so is everything of it.
     SessionClosed(SessionId),
     /// A driver does not take its outcomes: nothing more begins for it.

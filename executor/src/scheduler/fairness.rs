@@ -4,7 +4,7 @@ use crate::clock::Monotonic;
 use crate::identifiers::{CallId, ProfileId, SessionId, WorkerId};
 
 use super::pressure::Memory;
-use super::state::{Call, Scheduler, Session, Worker, WorkerState};
+use super::state::{Call, Scheduler, Worker, WorkerState};
 
 /// What to do for a call whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +24,15 @@ impl Scheduler {
     /// Slots now. The extra ones of a call that asks for more are everybody's:
     /// kept for it, they would let it starve the others.
     pub(super) fn slots(&self) -> usize {
-        let calls = self.sessions.values().flat_map(|session| session.calls.values());
-        let widest = calls.filter_map(|call| call.max_running).max().unwrap_or(0);
+        let calls = self.sessions.values().flat_map(|session| {
+            session
+                .calls
+                .values()
+                .filter(|call| call.max_running.is_some())
+                .map(|call| session.most_of(call))
+        });
+        let widest = calls.flatten().max().unwrap_or(0);
         (widest as usize).clamp(self.options.slots, self.options.max_slots)
-    }
-
-    fn slots_of(&self, session: SessionId) -> usize {
-        let held = |state: WorkerState| state.holds_a_slot();
-        let of = |profile: ProfileId| profile.session == session;
-        self.workers.values().filter(|worker| of(worker.profile) && held(worker.state)).count()
     }
 
     /// The idle worker with this profile that was idle last: its memory is
@@ -68,6 +68,10 @@ impl Scheduler {
     pub(super) fn next_turn(&self) -> Option<Turn> {
         let mut spawn = None;
         for (id, session) in self.sessions_by_turn() {
+            let room = self.room(id, session);
+            if !room.to_run {
+                continue;
+            }
             let mut calls: Vec<_> =
                 session.calls.iter().filter(|(_, call)| call.runnable() > 0).collect();
             calls.sort_by_key(|(_, call)| call.served);
@@ -75,7 +79,7 @@ impl Scheduler {
                 if let Some(worker) = self.idle_worker(call.profile) {
                     return Some(Turn::Run { call: *call_id, worker });
                 }
-                if self.wanted(id, call.profile) > self.starting(call.profile) {
+                if room.to_start && self.wanted(id, call.profile) > self.starting(call.profile) {
                     spawn.get_or_insert(Turn::Spawn { call: *call_id, profile: call.profile });
                     // While memory is short an idle worker is used or leaves. Two
                     // calls that take turns to start one each would never run.
@@ -88,16 +92,14 @@ impl Scheduler {
         spawn
     }
 
-    /// The sessions that can use a slot; first who holds the fewest, then who
-    /// waited longest.
-    fn sessions_by_turn(&self) -> Vec<(SessionId, &Session)> {
-        let runnable = |session: &Session| session.calls.values().any(|call| call.runnable() > 0);
-        let wanting = self.sessions.iter().filter(|(_, session)| runnable(session));
-        let mut sessions: Vec<_> = wanting.map(|(id, session)| (*id, session)).collect();
-        if sessions.len() > 1 {
-            sessions.sort_by_cached_key(|(id, session)| (self.slots_of(*id), session.served));
-        }
-        sessions
+    /// The call whose turn it is, of those that a worker fits.
+    pub(super) fn next_call_for(&self, worker: WorkerId) -> Option<CallId> {
+        let profile = self.workers.get(&worker)?.profile;
+        let session = self.sessions.get(&profile.session)?;
+        let fits = |call: &Call| call.profile == profile && call.runnable() > 0;
+        let calls = session.calls.iter().filter(|(_, call)| fits(call));
+        let next = calls.min_by_key(|(_, call)| call.served);
+        next.map(|(id, _)| *id).filter(|_| self.room(profile.session, session).to_run)
     }
 
     fn wanted(&self, session: SessionId, profile: ProfileId) -> usize {

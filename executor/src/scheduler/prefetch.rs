@@ -92,8 +92,10 @@ impl Scheduler {
         }
         let movable = self.prefetched().filter(|(_, busy, _)| {
             let session = self.sessions.get(&busy.call.session);
-            let call = session.and_then(|session| session.calls.get(&busy.call));
-            call.is_some_and(Call::has_room)
+            session.is_some_and(|session| {
+                let call = session.calls.get(&busy.call);
+                call.is_some_and(Call::has_room) && self.room(busy.call.session, session).to_run
+            })
         });
         // Behind the batch that has run longest it would wait longest.
         let first = movable.map(|(worker, busy, batch)| (busy.began, worker, batch)).min();

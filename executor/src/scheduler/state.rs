@@ -8,6 +8,7 @@ use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
 use super::alone::MadeWay;
 use super::pressure::Memory;
+use super::share::{Had, Share};
 
 /// What an operator may choose.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,11 @@ pub struct Scheduler {
     pub(super) turn: u64,
     pub(super) draining: bool,
     pub(super) memory: Memory,
+    /// Until when the slots that sessions had are counted.
+    pub(super) counted: Monotonic,
+    /// What a session had that was served, at most: none that begins to want
+    /// something is behind it.
+    pub(super) least: Had,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +50,8 @@ pub(super) struct Session {
     pub(super) served: u64,
     /// Its driver does not take its outcomes.
     pub(super) unread: bool,
+    pub(super) share: Share,
+    pub(super) had: Had,
 }
 
 #[derive(Debug)]
@@ -183,6 +191,8 @@ impl Scheduler {
             turn: 0,
             draining: false,
             memory: Memory::Enough,
+            counted: Monotonic::from_nanoseconds(0),
+            least: Had::NOTHING,
         }
     }
 

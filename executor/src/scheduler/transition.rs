@@ -16,9 +16,10 @@ impl Scheduler {
     pub fn apply(&mut self, event: Event, now: Monotonic) -> Vec<Action> {
         let mut actions = Vec::new();
         self.forget_scarcity(now);
+        self.count_slots(now);
         match event {
-            Event::SessionOpened(session) => {
-                self.sessions.insert(session, Session::default());
+            Event::SessionOpened(session, share) => {
+                self.sessions.insert(session, Session { share, ..Session::default() });
             }
             Event::SessionClosed(session) => self.session_closed(session, &mut actions),
             Event::OutcomesPile(session) => self.outcomes_pile(session, true),
@@ -41,7 +42,7 @@ impl Scheduler {
                 }
                 self.give_back(id, batch, &mut actions);
             }
-            Event::WorkerReady(worker) => self.worker_ready(worker, now),
+            Event::WorkerReady(worker) => self.worker_ready(worker, now, &mut actions),
             Event::BatchEnded { worker, recycle, ran, again } => {
                 self.batch_ended(worker, ran, again, now, &mut actions);
                 if recycle {
@@ -156,6 +157,7 @@ impl Scheduler {
         let turn = self.turn;
         if let Some(session) = self.sessions.get_mut(&id.session) {
             session.served = turn;
+            self.least = self.least.max(session.had);
             if let Some(call) = session.calls.get_mut(&id) {
                 call.served = turn;
             }
@@ -251,6 +253,7 @@ impl Scheduler {
     }
 
     fn batch_submitted(&mut self, waiting: Waiting, id: CallId, actions: &mut Vec<Action>) {
+        self.owe_nothing(id.session);
         if self.draining {
             actions.push(Action::TurnAway(waiting.batch));
         } else if let Some(call) = self.call_mut(id) {
@@ -260,10 +263,25 @@ impl Scheduler {
         }
     }
 
-    fn worker_ready(&mut self, worker: WorkerId, now: Monotonic) {
+    fn worker_ready(&mut self, worker: WorkerId, now: Monotonic, actions: &mut Vec<Action>) {
         // A worker that was told to go meanwhile stays told.
         if self.workers.get(&worker).is_some_and(|w| w.state == WorkerState::Starting) {
             self.set_state(worker, WorkerState::Idle { since: now });
+            self.use_started(worker, now, actions);
+        }
+    }
+
+    /// A worker that was started keeps its slot. Were it somebody else's turn by
+    /// now, with more sessions than workers each might start one that the next
+    /// sends away, for ever.
+    fn use_started(&mut self, worker: WorkerId, now: Monotonic, actions: &mut Vec<Action>) {
+        if self.memory == Memory::Enough
+            && !self.is_for_one_alone()
+            && let Some(call) = self.next_call_for(worker)
+            && let Some(batch) = self.take_batch(call)
+        {
+            self.turn += 1;
+            self.run(worker, call, batch, now, actions);
         }
     }
 

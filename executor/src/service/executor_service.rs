@@ -11,10 +11,11 @@ use super::encode;
 use super::environments::Environments;
 use super::resumable::Resumable;
 use crate::blobs::Store;
-use crate::dispatch::DispatchHandle;
+use crate::dispatch::{DispatchHandle, Opening};
 use crate::failure::{Failure, Kind};
 use crate::limits::Enforcement;
-use crate::settings::SessionOptions;
+use crate::session;
+use crate::settings::{SessionOptions, ShareOptions};
 
 /// What an agent says of itself.
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ pub(crate) struct ExecutorService {
     pub(crate) environments: Environments,
     pub(crate) identity: AgentIdentity,
     pub(crate) options: SessionOptions,
+    pub(crate) shares: ShareOptions,
     pub(crate) blobs: Store,
     pub(crate) enforcement: Enforcement,
     pub(crate) resumable: Resumable,
@@ -42,13 +44,17 @@ impl ExecutorService {
             let message = "field `environment` is missing";
             return Err(Failure::new(Kind::EnvironmentMismatch, message));
         };
+        let share = session::share(request.weight, request.max_running, self.shares)?;
         let index = self.environments.choose(&driver, &request.python)?;
         let environment = self.environments.ready(index, &driver).await?;
         let silence = self.options.silence(request.silence_seconds);
-        let session_id = self.dispatch.open(request.name, index, silence).await?;
+        let opening = Opening { name: request.name, environment: index, silence, share };
+        let session_id = self.dispatch.open(opening).await?;
         Ok(v1::SessionOpened {
             session_id,
-            slots: self.identity.slots,
+            slots: share
+                .max_running
+                .map_or(self.identity.slots, |most| most.min(self.identity.slots)),
             environment: Some(environment),
             protocol: Some(v1::ProtocolVersion::CURRENT),
             agent_version: VERSION.to_owned(),
@@ -134,7 +140,7 @@ impl Executor for ExecutorService {
             waiting: count(session.waiting),
             running: count(session.running),
             attached: session.attached,
-            weight: 1.0,
+            weight: session.weight.get(),
         });
         let workers = snapshot.workers.into_iter().map(|worker| v1::WorkerStatus {
             pid: worker.pid.0,

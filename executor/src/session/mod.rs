@@ -7,6 +7,7 @@ mod command;
 mod inbox;
 mod outbox;
 mod quota;
+mod share;
 
 pub(crate) use blobs::{BlobUses, LineGuard, Offered, SessionBlobs};
 pub(crate) use ceilings::Ceilings;
@@ -14,3 +15,4 @@ pub(crate) use command::{Batch, CallSettings, Command, Profile};
 pub(crate) use inbox::{Inbox, Said, Violation};
 pub(crate) use outbox::{Outbox, OutboxReceiver, Sent, outbox};
 pub(crate) use quota::{Charge, Quota};
+pub(crate) use share::share;

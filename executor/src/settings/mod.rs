@@ -12,4 +12,6 @@ mod resolved;
 pub use error::SettingsError;
 pub use network::{Address, ConnectionOptions, Credentials, NetworkOptions};
 pub use raw::RawSettings;
-pub use resolved::{BlobOptions, DrainOptions, PoolOptions, SessionOptions, Settings};
+pub use resolved::{
+    BlobOptions, DrainOptions, PoolOptions, SessionOptions, Settings, ShareOptions,
+};

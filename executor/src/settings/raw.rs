@@ -127,6 +127,15 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_SILENCE_SECONDS", value_name = "SECONDS")]
     pub silence_seconds: Option<f64>,
 
+    /// Batches of one session that run at once, over all its calls. Default: the slots.
+    #[arg(long, env = "CLUTCH_MAX_SESSION_SLOTS", value_name = "COUNT")]
+    pub max_session_slots: Option<u32>,
+
+    /// The most that a session may weigh when several want slots, from 0.01 to 100. One that asks
+    /// for nothing weighs 1. Default: 100.
+    #[arg(long, env = "CLUTCH_MAX_SESSION_WEIGHT", value_name = "WEIGHT")]
+    pub max_session_weight: Option<f64>,
+
     /// Batches of one session that wait or run. Default: 65536.
     #[arg(long, env = "CLUTCH_MAX_OPEN_BATCHES", value_name = "COUNT")]
     pub max_open_batches: Option<usize>,
@@ -281,6 +290,8 @@ impl RawSettings {
             start_seconds: self.start_seconds.or(file.start_seconds),
             max_sessions: self.max_sessions.or(file.max_sessions),
             silence_seconds: self.silence_seconds.or(file.silence_seconds),
+            max_session_slots: self.max_session_slots.or(file.max_session_slots),
+            max_session_weight: self.max_session_weight.or(file.max_session_weight),
             max_open_batches: self.max_open_batches.or(file.max_open_batches),
             max_batch_bytes: self.max_batch_bytes.or(file.max_batch_bytes),
             max_session_bytes: self.max_session_bytes.or(file.max_session_bytes),

@@ -9,7 +9,7 @@ use super::network::{NetworkOptions, network};
 use super::{RawSettings, SettingsError};
 use crate::limits::LimitOptions;
 use crate::machine;
-use crate::scheduler;
+use crate::scheduler::{self, Weight};
 
 /// Everything, validated.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Settings {
     pub pool: PoolOptions,
     /// For the room `session`.
     pub session: SessionOptions,
+    /// What sessions may have of the slots.
+    pub shares: ShareOptions,
     /// For the room `blobs`.
     pub blobs: BlobOptions,
     /// For the room `limits`.
@@ -82,6 +84,15 @@ impl SessionOptions {
     pub fn silence(&self, asked: f64) -> Duration {
         Duration::try_from_secs_f64(asked).unwrap_or_default().min(self.max_silence)
     }
+}
+
+/// What sessions may have of the slots.
+#[derive(Debug, Clone, Copy)]
+pub struct ShareOptions {
+    /// The most that one may weigh.
+    pub max_weight: Weight,
+    /// Batches of one that may run at once; `None`: no bound but the slots.
+    pub max_slots: Option<u32>,
 }
 
 /// For the room `blobs`.
@@ -160,6 +171,7 @@ impl Settings {
                 max_session_bytes: raw.max_session_bytes.unwrap_or_else(half_of_memory),
                 max_silence: seconds("silence-seconds", raw.silence_seconds, 60.0)?,
             },
+            shares: shares(raw.max_session_slots, raw.max_session_weight)?,
             blobs: blobs(raw.blob_memory_bytes, raw.spill_directory, raw.spill_bytes)?,
             limits,
             drain: DrainOptions { deadline: seconds("drain-seconds", raw.drain_seconds, 30.0)? },
@@ -180,6 +192,18 @@ fn seconds(key: &'static str, value: Option<f64>, default: f64) -> Result<Durati
     let value = value.unwrap_or(default);
     Duration::try_from_secs_f64(value)
         .map_err(|error| SettingsError::value(key, value, error.to_string()))
+}
+
+fn shares(max_slots: Option<u32>, max_weight: Option<f64>) -> Result<ShareOptions, SettingsError> {
+    if max_slots == Some(0) {
+        return Err(SettingsError::value("max-session-slots", 0, "it must be at least 1"));
+    }
+    let weight = |weight| {
+        Weight::new(weight)
+            .map_err(|error| SettingsError::value("max-session-weight", weight, error.to_string()))
+    };
+    let max_weight = max_weight.map(weight).transpose()?.unwrap_or(Weight::MOST);
+    Ok(ShareOptions { max_weight, max_slots })
 }
 
 fn half_of_memory() -> u64 {
@@ -302,6 +326,14 @@ mod tests {
             (
                 RawSettings { slots: Some(2), max_workers: Some(2), ..raw() },
                 "setting `max-workers` cannot be `2`",
+            ),
+            (
+                RawSettings { max_session_slots: Some(0), ..raw() },
+                "setting `max-session-slots` cannot be `0`",
+            ),
+            (
+                RawSettings { max_session_weight: Some(f64::NAN), ..raw() },
+                "setting `max-session-weight` cannot be `NaN`",
             ),
             (
                 RawSettings { drain_seconds: Some(-1.0), ..raw() },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clutch_executor::clock::Monotonic;
 use clutch_executor::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
-use clutch_executor::scheduler::Event;
+use clutch_executor::scheduler::{Event, Share, Weight};
 
 use super::{Doing, World};
 
@@ -12,12 +12,19 @@ use super::{Doing, World};
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.0 >> 33) % sides
     }
 
-    fn pick<T: Copy>(&mut self, from: impl IntoIterator<Item = T>) -> Option<T> {
+    /// What a session may have of the slots.
+    pub(super) fn share(&mut self) -> Share {
+        let weights = [0.01, 0.3, 1.0, 100.0].map(Weight::new);
+        let weight = self.pick(weights).and_then(Result::ok).unwrap_or(Weight::ONE);
+        Share { weight, max_running: (self.roll(3) == 0).then_some(1) }
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: impl IntoIterator<Item = T>) -> Option<T> {
         let from: Vec<T> = from.into_iter().collect();
         let count = u64::try_from(from.len()).ok()?;
         if count == 0 {
@@ -93,7 +100,7 @@ pub(super) fn happen(world: &mut World, dice: &mut Dice, number: u64) {
         }
         _ if dice.roll(20) == 0 => {
             world.close_session(session);
-            world.tell(Event::SessionOpened(session));
+            world.open_session(session, dice.share());
         }
         _ => {
             world.now += dice.roll(2) * 20_000_000;

@@ -1,13 +1,14 @@
 //! What the scheduler promises whatever happens, in whatever order.
 
 mod happenings;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use clutch_executor::clock::Monotonic;
 use clutch_executor::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
-use clutch_executor::scheduler::{Action, Event, Options, Scheduler, StopReason};
+use clutch_executor::scheduler::{Action, Event, Options, Scheduler, Share, StopReason};
 
 use happenings::{Dice, happen};
 
@@ -69,6 +70,10 @@ struct World {
     again: usize,
     /// Open calls, each with its bound and the batches that have not ended.
     calls: BTreeMap<CallId, (u32, BTreeSet<BatchId>)>,
+    /// What each session may run at once.
+    most: BTreeMap<SessionId, u32>,
+    /// Times that a session ran as much as it may.
+    full: usize,
     ended: BTreeSet<BatchId>,
     lost_with_their_session: BTreeSet<BatchId>,
     submitted: BTreeSet<BatchId>,
@@ -103,6 +108,8 @@ impl World {
             last: BTreeSet::new(),
             again: 0,
             calls: BTreeMap::new(),
+            most: BTreeMap::new(),
+            full: 0,
             ended: BTreeSet::new(),
             lost_with_their_session: BTreeSet::new(),
             submitted: BTreeSet::new(),
@@ -154,6 +161,9 @@ impl World {
                 let before = self.workers.insert(worker, Doing::Running(batch));
                 assert_eq!(before, Some(Doing::Nothing), "{worker} was not idle");
                 self.give(worker, batch);
+                let (running, most) = (self.running_of(batch.session), self.most[&batch.session]);
+                assert!(running <= most as usize, "more than the session may");
+                self.full += usize::from(running == most as usize);
             }
             Action::Prefetch { worker, batch } => {
                 assert!(!self.is_short(), "{worker} gets more while memory is short");
@@ -290,6 +300,20 @@ impl World {
         }
     }
 
+    fn open_session(&mut self, session: SessionId, share: Share) {
+        self.most.insert(session, share.max_running.unwrap_or(u32::MAX));
+        self.tell(Event::SessionOpened(session, share));
+    }
+
+    /// Batches of a session that run.
+    fn running_of(&self, session: SessionId) -> usize {
+        let runs = |doing: &&Doing| match doing {
+            Doing::Running(batch) | Doing::Dying(Some(batch)) => batch.session == session,
+            Doing::Starting | Doing::Nothing | Doing::Leaving | Doing::Dying(None) => false,
+        };
+        self.workers.values().filter(runs).count()
+    }
+
     fn close_session(&mut self, session: SessionId) {
         let calls = self.calls.iter().filter(|(call, _)| call.session == session);
         let lost: Vec<_> = calls.flat_map(|(_, (_, open))| open.iter().copied()).collect();
@@ -334,7 +358,14 @@ impl World {
             assert!(running <= *most as usize, "more than the call asked for");
             let held_back = |batch| self.pressed.get(batch).is_some_and(|(_, b)| !b.is_empty());
             let held_back = held > 0 && open.iter().any(held_back);
-            if held < slots && running < *most as usize && !held_back {
+            let session = call.session;
+            let dying = |(worker, doing): (&WorkerId, &Doing)| {
+                *doing == Doing::Dying(None) && self.profiles[worker].session == session
+            };
+            let leaving = self.workers.iter().filter(|it| dying(*it)).count();
+            let in_session = self.running_of(session) + leaving;
+            let room = in_session < self.most[&session] as usize;
+            if held < slots && running < *most as usize && room && !held_back {
                 let idle_away = |next: &Next| matches!(next, Next::Offered(b) if open.contains(b));
                 assert!(!self.nexts.values().any(idle_away), "{call:?} could run what waits");
                 let room = self.workers.len() < MAX_WORKERS;
@@ -401,11 +432,11 @@ impl World {
 #[test]
 fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
     let (mut prefetched, mut withdrawn) = (0, [0, 0]);
-    let (mut again, mut made_way, mut last, mut alone) = (0, 0, 0, 0);
-    for seed in 0..40 {
+    let (mut again, mut made_way, mut last, mut alone, mut full) = (0, 0, 0, 0, 0);
+    for seed in 0..50 {
         let (mut world, mut dice) = (World::new(), Dice(seed));
         for session in 0..3 {
-            world.tell(Event::SessionOpened(SessionId(session)));
+            world.open_session(SessionId(session), dice.share());
         }
         for number in 0..1200 {
             happen(&mut world, &mut dice, number);
@@ -421,6 +452,7 @@ fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
         made_way += world.made_way;
         last += world.last.len();
         alone += world.alone;
+        full += world.full;
         assert!(world.profiles.len() > 20 && world.ended.len() > 50, "seed {seed}: too quiet");
     }
     assert!(
@@ -428,7 +460,7 @@ fn every_batch_ends_once_in_a_worker_of_its_session_within_the_slots() {
         "{prefetched} {withdrawn:?}"
     );
     assert!(
-        again > 100 && made_way > 50 && last > 20 && alone > 20,
-        "{again} {made_way} {last} {alone}"
+        again > 100 && made_way > 50 && last > 20 && alone > 20 && full > 100,
+        "{again} {made_way} {last} {alone} {full}"
     );
 }

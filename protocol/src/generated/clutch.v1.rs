@@ -772,7 +772,8 @@ pub struct SessionOpened {
     /// Unguessable name of the session; whoever holds it may attach.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// Batches that the agent runs at once, over all sessions. At least 1.
+    /// Batches that the agent runs at once, over all sessions; or fewer, when this
+    /// session may run no more. At least 1.
     #[prost(uint32, tag = "2")]
     pub slots: u32,
     /// The environment that will run this session's tasks.

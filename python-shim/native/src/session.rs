@@ -39,8 +39,8 @@ pub(crate) struct Session {
 impl Session {
     #[staticmethod]
     #[pyo3(signature = (address, *, client_version, python_version, implementation, executable,
-                        cloudpickle_version, joblib_version, python, name, silence_seconds,
-                        access=None))]
+                        cloudpickle_version, joblib_version, python, name, silence_seconds, weight,
+                        max_running, access=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords")]
     fn open(
         py: Python<'_>,
@@ -54,6 +54,8 @@ impl Session {
         python: String,
         name: String,
         silence_seconds: Option<f64>,
+        weight: f64,
+        max_running: u32,
         access: Option<PathBuf>,
     ) -> PyResult<Self> {
         let address =
@@ -74,6 +76,8 @@ impl Session {
             python,
             name,
             silence_seconds: silence_seconds.unwrap_or(default_silence),
+            weight,
+            max_running,
             ..Default::default()
         };
         // What a signal handler raised while we waited.

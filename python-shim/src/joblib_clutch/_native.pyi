@@ -112,6 +112,8 @@ class Session:
         python: str,
         name: str,
         silence_seconds: float | None,
+        weight: float,
+        max_running: int,
         access: str | None = None,
     ) -> Session:
         """Open a session; an agent on TCP asks for an access file. `silence_seconds`: how long

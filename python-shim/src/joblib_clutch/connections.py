@@ -1,4 +1,4 @@
-"""The sessions of this process, one per agent and environment."""
+"""The sessions of this process, one per agent and lease."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from joblib_clutch.agent import PrivateAgent
 from joblib_clutch.exceptions import AccessDeniedError, AgentUnavailableError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from joblib_clutch.access import Agents
-    from joblib_clutch.settings import Settings
+    from joblib_clutch.settings import Lease, Settings
 
 
 # How long to wait, in seconds, before each further attempt to reach an agent that
@@ -30,12 +30,16 @@ _PAUSES = (0.1, 0.3, 1.0, 3.0)
 _SEARCH_TIMEOUT_SECONDS = 2
 
 
+# What makes a session another one.
+_Key: TypeAlias = "tuple[Agents | None, Lease]"
+
+
 class _Connection:
     """One agent as this process sees it: a session, renewed when lost."""
 
-    def __init__(self, agents: Agents | None, python: str | None) -> None:
+    def __init__(self, agents: Agents | None, lease: Lease) -> None:
         self._agents = agents
-        self._python = python
+        self._lease = lease
         self._lock = threading.Lock()
         self._agent: PrivateAgent | None = None
         self._session: Session | None = None
@@ -52,12 +56,12 @@ class _Connection:
             if not self.unused or self._closed:
                 return
             with contextlib.suppress(AgentUnavailableError, RuntimeError):
-                self._agent = PrivateAgent(self._python or sys.executable)
+                self._agent = PrivateAgent(self._lease.python or sys.executable)
         # Closed meanwhile, maybe before there was anything to stop.
         if self._closed and self._agent is not None:
             self._agent.stop()
 
-    def session(self, silence: float | None) -> Session:
+    def session(self) -> Session:
         session = self._session
         if session is not None and session.alive:
             return session
@@ -65,7 +69,7 @@ class _Connection:
             if self._session is None or not self._session.alive:
                 if self._session is not None:
                     self._session.close()
-                self._session = self._connect(silence)
+                self._session = self._connect()
             session = self._session
         if self._closed:
             # Closed meanwhile, maybe before there was anything to close.
@@ -81,11 +85,11 @@ class _Connection:
         if self._agent is not None:
             self._agent.stop()
 
-    def _connect(self, silence: float | None) -> Session:
+    def _connect(self) -> Session:
         if self._agents is not None:
             address = self._agents.now()[0]
             access = self._agents.access_of(address)
-            return Session(address, self._python, _no_evidence, access, silence)
+            return Session(address, self._lease, _no_evidence, access)
         if self._agent is not None and self._agent.alive:
             try:
                 return self._connect_private(self._agent)
@@ -102,27 +106,27 @@ class _Connection:
         return self._start_private()
 
     def _start_private(self) -> Session:
-        self._agent = PrivateAgent(self._python or sys.executable)
+        self._agent = PrivateAgent(self._lease.python or sys.executable)
         return self._connect_private(self._agent)
 
     def _connect_private(self, agent: PrivateAgent) -> Session:
-        return Session(agent.address, self._python, agent.last_words)
+        return Session(agent.address, self._lease, agent.last_words)
 
 
 class _Registry:
     def __init__(self) -> None:
-        self._connections: dict[tuple[Agents | None, str | None], _Connection] = {}
+        self._connections: dict[_Key, _Connection] = {}
         self._lock = threading.Lock()
         self._abandoned: list[Any] = []
         self._searches: set[threading.Thread] = set()
         self.forked = False
 
-    def connection(self, agents: Agents | None, python: str | None) -> _Connection:
+    def connection(self, key: _Key) -> _Connection:
         with self._lock:
-            connection = self._connections.get((agents, python))
+            connection = self._connections.get(key)
             if connection is None:
-                connection = _Connection(agents, python)
-                self._connections[agents, python] = connection
+                connection = _Connection(*key)
+                self._connections[key] = connection
         return connection
 
     def close(self) -> None:
@@ -136,9 +140,9 @@ class _Registry:
         for search in list(self._searches):
             search.join(max(deadline - time.monotonic(), 0))
 
-    def known(self, agents: Agents | None, python: str | None) -> _Connection:
+    def known(self, key: _Key) -> _Connection:
         with self._lock:
-            connection = self._connections.get((agents, python))
+            connection = self._connections.get(key)
         if connection is None:
             raise _closed()
         return connection
@@ -192,7 +196,7 @@ def session_for(settings: Settings) -> Session:
     ClutchError
         The agent cannot be started or reached, or refused.
     """
-    return _registry.connection(settings.agents, settings.env).session(settings.silence_limit)
+    return _registry.connection(_key(settings)).session()
 
 
 def session_again(settings: Settings, ended: threading.Event) -> Session:
@@ -221,17 +225,16 @@ def session_again(settings: Settings, ended: threading.Event) -> Session:
     # What killed the agent may have killed its successor too; that is all there is
     # to wait for where we start it.
     for pause in _PAUSES if settings.agents is not None else _PAUSES[:2]:
-        connection = _registry.known(settings.agents, settings.env)
+        connection = _registry.known(_key(settings))
         try:
-            return connection.session(settings.silence_limit)
+            return connection.session()
         except AccessDeniedError:
             # A moment does not mend that.
             raise
         except AgentUnavailableError:
             if ended.wait(pause):
                 raise
-    connection = _registry.known(settings.agents, settings.env)
-    return connection.session(settings.silence_limit)
+    return _registry.known(_key(settings)).session()
 
 
 def in_background(target: Callable[[], object], name: str) -> None:
@@ -266,7 +269,7 @@ def prepare(settings: Settings) -> None:
     """
     if settings.agents is not None or _registry.forked or multiprocessing.parent_process():
         return
-    connection = _registry.connection(None, settings.env)
+    connection = _registry.connection(_key(settings))
     if connection.unused:
         # No thread to be had: the first use starts it.
         with contextlib.suppress(RuntimeError):
@@ -278,6 +281,10 @@ def prepare(settings: Settings) -> None:
 def close_all() -> None:
     """End all sessions of this process and stop its private agents."""
     _registry.close()
+
+
+def _key(settings: Settings) -> _Key:
+    return settings.agents, settings.lease
 
 
 def _closed() -> AgentUnavailableError:

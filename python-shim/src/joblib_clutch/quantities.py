@@ -20,6 +20,8 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", re.ASCII | re.IGNO
 # The contract's fields.
 _MOST_BYTES = (1 << 63) - 1
 _MOST_COUNT = (1 << 32) - 1
+# As the agent has it.
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.01, 100
 # 31 years: more is a mistake, or more than a clock can count.
 _MOST_SECONDS = 1e9
 
@@ -148,6 +150,41 @@ def cpus(name: str, value: object) -> float | None:
         It is not more than 0, or not finite.
     """
     return _positive(name, value, "CPUs", _MOST_COUNT)
+
+
+def weight(name: str, value: object) -> float | None:
+    """Read a weight.
+
+    Parameters
+    ----------
+    name : str
+        The option.
+    value : float or None
+        From 0.01 to 100.
+
+    Returns
+    -------
+    float or None
+        The weight; None for None.
+
+    Raises
+    ------
+    TypeError
+        It is no number.
+    ValueError
+        It is not in that range.
+    """
+    if value is None:
+        return None
+    wanted = (
+        f"{name} must be a number from {_LEAST_WEIGHT} to {_MOST_WEIGHT}, or None, not {value!r}"
+    )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(wanted)
+    number = float(value)
+    if not _LEAST_WEIGHT <= number <= _MOST_WEIGHT:  # not a number is neither
+        raise ValueError(wanted)
+    return number
 
 
 def count(name: str, value: object, least: int) -> int | None:

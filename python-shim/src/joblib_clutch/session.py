@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from joblib_clutch.call import CallPlan
     from joblib_clutch.profile import WorkerProfile
+    from joblib_clutch.settings import Lease
 
 # What is known of a private agent's end.
 _EVIDENCE = ("pid", "exit_code", "signal", "stderr_tail")
@@ -42,16 +43,13 @@ class Session:
     ----------
     address : str
         The agent's address.
-    python : str or None
-        Interpreter wanted, by its path on the agent's machine.
+    lease : Lease
+        What to ask for.
     evidence : callable
         Called when the agent is lost; returns what is known about that, as
         keyword arguments of `ClutchError`.
     access : str or None
         Path of the access file that the agent asks for; None on Unix sockets.
-    silence : float or None
-        Seconds that the session is to outlive a connection that broke; None:
-        60 where that can happen, and else not at all.
 
     Attributes
     ----------
@@ -73,10 +71,9 @@ class Session:
     def __init__(
         self,
         address: str,
-        python: str | None,
+        lease: Lease,
         evidence: Callable[[], dict[str, Any]],
         access: str | None = None,
-        silence: float | None = None,
     ) -> None:
         self.address = address
         self._evidence = evidence
@@ -87,7 +84,7 @@ class Session:
         self._lost_by = ""
         self.ended = False
         self._profiles: dict[WorkerProfile, int] = {}
-        self.native = _open(address, python, access, silence)
+        self.native = _open(address, lease, access)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
         self.printer = OutputPrinter(self.native)
@@ -100,7 +97,7 @@ class Session:
 
     @property
     def slots(self) -> int:
-        """Batches that the agent runs at once, now."""
+        """Batches of this session that the agent runs at once, now."""
         return self.native.slots
 
     def open_call(self, profile: WorkerProfile, plan: CallPlan, *, awaited: bool) -> _native.Call:
@@ -322,9 +319,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _open(
-    address: str, python: str | None, access: str | None, silence: float | None
-) -> _native.Session:
+def _open(address: str, lease: Lease, access: str | None) -> _native.Session:
     try:
         return _native.Session.open(
             address,
@@ -334,9 +329,11 @@ def _open(
             executable=sys.executable or "",
             cloudpickle_version=cloudpickle.__version__,
             joblib_version=joblib.__version__,
-            python=python or "",
+            python=lease.python or "",
+            weight=lease.weight or 0.0,
+            max_running=lease.max_slots or 0,
             name=f"{socket.gethostname()}:{os.getpid()}",
-            silence_seconds=silence,
+            silence_seconds=lease.silence,
             access=access,
         )
     except _native.OpenDeniedError as error:

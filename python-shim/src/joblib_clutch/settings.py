@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib_clutch import access, quantities
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # joblib's own default, "1M".
 _MAX_NBYTES = 1 << 20
 _MMAP_MODES = ("r", "c", "r+", "w+", None)
+# Options that are whole numbers, and the least that each can be.
+_COUNTS = (("process_limit", 1), ("open_files_limit", 1), ("retries", 0), ("max_slots", 1))
 # Options that joblib passes to every backend, with no meaning for ours.
 _JOBLIB_OPTIONS = frozenset(
     {
@@ -25,6 +27,29 @@ _JOBLIB_OPTIONS = frozenset(
         "verbose",
     }
 )
+
+
+class Lease(NamedTuple):
+    """What a session asks its agent for; calls that ask for other things have other sessions.
+
+    Attributes
+    ----------
+    python : str or None
+        Interpreter, by its path on the agent's machine; None: one of the
+        driver's own version.
+    silence : float or None
+        Seconds that the session outlives a connection that broke; None: 60
+        where that can happen, and else not at all.
+    weight : float or None
+        Share of the slots relative to other sessions'; None: 1.
+    max_slots : int or None
+        Batches that run at once; None: all slots.
+    """
+
+    python: str | None = None
+    silence: float | None = None
+    weight: float | None = None
+    max_slots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +99,12 @@ class Settings:
     retries : int or None
         How often a batch may be run again, whatever ended it; None: at most
         twice, and only when nobody but the machine or the agent is to blame.
+    weight : float or None
+        Share of the agent's slots when several drivers want them, relative to
+        the others', from 0.01 to 100; None: 1.
+    max_slots : int or None
+        Tasks of this process that the agent runs at once, over all calls with
+        this option; None: no bound but its slots and its own setting.
     max_nbytes : int or None
         joblib's: arrays of more bytes are sent once and mapped by the workers;
         None: none is. Text like ``"10M"`` is accepted.
@@ -97,6 +128,8 @@ class Settings:
     open_files_limit: int | None = None
     scratch_limit: int | None = None
     retries: int | None = None
+    weight: float | None = None
+    max_slots: int | None = None
     max_nbytes: int | None = _MAX_NBYTES
     mmap_mode: str | None = "r"
 
@@ -136,6 +169,15 @@ class Settings:
         """CPUs that one task takes from others, and threads that it may have."""
         return 1 if self.cpus_per_task is None else math.ceil(self.cpus_per_task)
 
+    @property
+    def lease(self) -> Lease:
+        """What a session with these settings asks its agent for."""
+        if self.agents is None:
+            # Nobody shares a private agent, and no connection to it breaks: other
+            # values are no reason for another one.
+            return Lease(self.env, None, None, self.max_slots)
+        return Lease(self.env, self.silence_limit, self.weight, self.max_slots)
+
     def __post_init__(self) -> None:
         """Normalize and check the values."""
         self._set("agents", access.parse(self.agents) or access.default())
@@ -154,9 +196,10 @@ class Settings:
             self._set(name, quantities.seconds(name, getattr(self, name)))
         for name in ("memory_limit", "scratch_limit"):
             self._set(name, quantities.size(name, getattr(self, name)))
-        for name, least in (("process_limit", 1), ("open_files_limit", 1), ("retries", 0)):
+        for name, least in _COUNTS:
             self._set(name, quantities.count(name, getattr(self, name), least))
         self._set("cpus_per_task", quantities.cpus("cpus_per_task", self.cpus_per_task))
+        self._set("weight", quantities.weight("weight", self.weight))
         self._set("max_nbytes", quantities.array_size("max_nbytes", self.max_nbytes))
         if not isinstance(self.soft_memory, bool):
             raise TypeError(f"soft_memory must be True or False, not {self.soft_memory!r}")

@@ -3,10 +3,11 @@
 mod alone;
 mod pressure;
 mod retries;
+mod shares;
 
 use std::time::Duration;
 
-use super::{Action, Event, Options, Scheduler, StopReason};
+use super::{Action, Event, Options, Scheduler, Share, StopReason};
 use crate::clock::Monotonic;
 use crate::identifiers::{BatchId, CallId, ProfileId, SessionId, WorkerId};
 
@@ -35,7 +36,7 @@ impl World {
 
     /// Opens a session with one call.
     fn client(&mut self, session: u64, max_running: Option<u32>) {
-        assert_eq!(self.on(Event::SessionOpened(SessionId(session))), []);
+        assert_eq!(self.on(Event::SessionOpened(SessionId(session), Share::default())), []);
         let (call, profile) = (call(session), profile(session));
         let open = Event::CallOpened { call, profile, max_running, makes_way: true };
         assert_eq!(self.on(open), []);

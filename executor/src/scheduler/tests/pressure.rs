@@ -145,7 +145,7 @@ fn a_batch_that_made_way_often_enough_stays_while_another_one_can_go() {
 #[test]
 fn batches_that_may_not_run_again_make_way_last_and_not_at_once() {
     let mut world = World::busy(1);
-    world.on(Event::SessionOpened(SessionId(2)));
+    world.on(Event::SessionOpened(SessionId(2), Share::default()));
     let (call, profile) = (call(2), profile(2));
     world.on(Event::CallOpened { call, profile, max_running: None, makes_way: false });
     for number in 2..=3 {
