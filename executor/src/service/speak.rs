@@ -46,6 +46,7 @@ pub(super) async fn speak(
         if voice.flush().await.is_err() {
             return;
         }
+        outbox.gone();
     }
 }
 
@@ -54,6 +55,7 @@ impl Voice {
         match item {
             Sent::Output(output) => self.push(encode::output(output)).await,
             Sent::Outcome(outcome) => self.outcome(*outcome).await,
+            Sent::Slots(slots) => self.push(encode::capacity(slots)).await,
         }
     }
 

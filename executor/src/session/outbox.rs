@@ -1,6 +1,9 @@
 //! Outcomes and output on their way home.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{mpsc, watch};
 
 use crate::pool::{BatchOutcome, Output};
 
@@ -12,6 +15,8 @@ const MAX_OUTPUT: usize = 256;
 pub(crate) struct Outbox {
     outcomes: mpsc::Sender<Box<BatchOutcome>>,
     output: mpsc::Sender<Output>,
+    /// Outcomes that went in and are not on their way yet.
+    here: Arc<AtomicUsize>,
 }
 
 /// Where they come out.
@@ -19,6 +24,10 @@ pub(crate) struct Outbox {
 pub(crate) struct OutboxReceiver {
     outcomes: mpsc::Receiver<Box<BatchOutcome>>,
     output: mpsc::Receiver<Output>,
+    slots: watch::Receiver<u32>,
+    here: Arc<AtomicUsize>,
+    /// Outcomes that came out since the last [`Self::gone`].
+    out: usize,
 }
 
 /// What comes out.
@@ -26,6 +35,8 @@ pub(crate) struct OutboxReceiver {
 pub(crate) enum Sent {
     Outcome(Box<BatchOutcome>),
     Output(Output),
+    /// The agent runs so many batches at once from now on.
+    Slots(u32),
 }
 
 /// The driver was told of more outcomes than it may have open batches: it does
@@ -33,15 +44,24 @@ pub(crate) enum Sent {
 #[derive(Debug)]
 pub(crate) struct Overflow;
 
-/// An outbox for a session with at most this many open batches.
-pub(crate) fn outbox(max_open_batches: usize) -> (Outbox, OutboxReceiver) {
+/// An outbox for a session with at most this many open batches. It tells of
+/// each change of the agent's slots.
+pub(crate) fn outbox(
+    max_open_batches: usize,
+    slots: watch::Receiver<u32>,
+) -> (Outbox, OutboxReceiver) {
     // Refused batches have outcomes too, hence the room beyond the bound.
     let (outcomes, outcomes_receiver) = mpsc::channel(max_open_batches * 2);
     let (output, output_receiver) = mpsc::channel(MAX_OUTPUT);
-    (
-        Outbox { outcomes, output },
-        OutboxReceiver { outcomes: outcomes_receiver, output: output_receiver },
-    )
+    let here = Arc::new(AtomicUsize::new(0));
+    let receiver = OutboxReceiver {
+        outcomes: outcomes_receiver,
+        output: output_receiver,
+        slots,
+        here: Arc::clone(&here),
+        out: 0,
+    };
+    (Outbox { outcomes, output, here }, receiver)
 }
 
 impl Outbox {
@@ -50,10 +70,16 @@ impl Outbox {
     /// # Errors
     /// [`Overflow`] when there is no room.
     pub(crate) fn send(&self, outcome: Box<BatchOutcome>) -> Result<(), Overflow> {
+        self.here.fetch_add(1, Ordering::Relaxed);
         match self.outcomes.try_send(outcome) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Overflow),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }
+    }
+
+    /// Whether every outcome that went in is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.here.load(Ordering::Relaxed) == 0
     }
 
     /// Where workers send what they print.
@@ -63,19 +89,63 @@ impl Outbox {
 }
 
 impl OutboxReceiver {
-    /// The next thing to send; what a task printed comes before its outcome.
+    /// The next thing to send; what a task printed comes before its outcome, and
+    /// that the agent takes no more before what it turned away.
     /// `None` when the session is closed.
     pub(crate) async fn next(&mut self) -> Option<Sent> {
         tokio::select! {
             biased;
+            Ok(()) = self.slots.changed() => Some(Sent::Slots(*self.slots.borrow_and_update())),
             Some(output) = self.output.recv() => Some(Sent::Output(output)),
-            outcome = self.outcomes.recv() => outcome.map(Sent::Outcome),
+            outcome = self.outcomes.recv() => self.outcome(outcome),
         }
     }
 
     /// The next thing to send, if it is there already.
     pub(crate) fn ready(&mut self) -> Option<Sent> {
+        if self.slots.has_changed().is_ok_and(|changed| changed) {
+            return Some(Sent::Slots(*self.slots.borrow_and_update()));
+        }
         let output = self.output.try_recv().ok().map(Sent::Output);
-        output.or_else(|| self.outcomes.try_recv().ok().map(Sent::Outcome))
+        output.or_else(|| {
+            let outcome = self.outcomes.try_recv().ok();
+            self.outcome(outcome)
+        })
+    }
+
+    fn outcome(&mut self, outcome: Option<Box<BatchOutcome>>) -> Option<Sent> {
+        self.out += usize::from(outcome.is_some());
+        outcome.map(Sent::Outcome)
+    }
+
+    /// What came out is on its way.
+    pub(crate) fn gone(&mut self) {
+        self.here.fetch_sub(std::mem::take(&mut self.out), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(item: Option<&Sent>) -> Option<u32> {
+        match item {
+            Some(Sent::Slots(slots)) => Some(*slots),
+            Some(Sent::Outcome(_) | Sent::Output(_)) | None => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_change_of_the_slots_is_told_and_nothing_else_of_them() {
+        let slots = watch::Sender::new(4);
+        let (outbox, mut receiver) = outbox(1, slots.subscribe());
+        assert_eq!(sent(receiver.ready().as_ref()), None);
+        slots.send_replace(0);
+        assert_eq!(sent(receiver.next().await.as_ref()), Some(0));
+        assert_eq!(sent(receiver.ready().as_ref()), None);
+        drop(slots);
+        assert_eq!(sent(receiver.ready().as_ref()), None, "the agent is gone");
+        drop(outbox);
+        assert!(receiver.next().await.is_none());
     }
 }
