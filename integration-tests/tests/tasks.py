@@ -41,6 +41,19 @@ def span(seconds):
     return began, time.monotonic()
 
 
+def big_result(kind, size, number):
+    """Return so many bytes that are all this number, after some time."""
+    time.sleep(0.3)
+    if kind == "bytes":
+        return bytes([number]) * size
+    numpy = __import__("numpy")
+    return numpy.full(size, number, dtype=numpy.uint8)
+
+
+def sum_of(result):
+    return sum(result) if isinstance(result, bytes) else int(result.sum(dtype=int))
+
+
 def parent_pid():
     return os.getppid()
 

@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::build::Built;
 use super::lifeline::Lifeline;
@@ -23,8 +23,14 @@ const LEAVE: Duration = Duration::from_secs(3);
 /// How long drivers whose connections broke get to come back for theirs.
 const COME_BACK: Duration = Duration::from_secs(3);
 
-/// How long drivers get to take their last outcomes.
+/// How long drivers get to take their last outcomes from an agent in a hurry.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The same from one that is in none.
+const LONG_FAREWELL: Duration = Duration::from_secs(60);
+
+/// How long drivers that are there get to fetch results from it.
+const FETCH: Duration = Duration::from_secs(600);
 
 /// Serves until it is asked to stop, and then drains.
 pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
@@ -48,6 +54,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         enforcer: built.enforcer.clone(),
     });
     let resumable = Resumable::default();
+    let (asked, mut drain_asked) = watch::channel(());
     let served = built.environments.iter().cloned().zip(zygotes).collect();
     let service = ExecutorService {
         dispatch: dispatch.clone(),
@@ -58,6 +65,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         blobs,
         enforcement: built.enforcer.enforcement().clone(),
         resumable: resumable.clone(),
+        drain: asked,
     };
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
@@ -70,18 +78,24 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
     // Whoever finds the address is served. It is taken back at the end.
     let advertised = access.and_then(|access| access.advertise(&built.listener));
     ready::tell(&built, advertised.as_ref())?;
+    let deadline = built.settings.drain.deadline;
+    let mut parent = std::pin::pin!(parent_ended(lifeline));
+    let mut farewell = FAREWELL;
     let ending = tokio::select! {
         served = &mut server => {
             served.map_err(io::Error::other)?.map_err(io::Error::other)?;
             return Ok(Ending::Internal);
         }
-        () = parent_ended(lifeline) => {
-            tracing::info!("the parent process has ended");
-            Ending::Done
-        }
-        () = signals.next() => {
-            drain(&dispatch, built.settings.drain.deadline, &mut signals).await
-        }
+        () = &mut parent => Ending::Done,
+        () = signals.next() => drain(&dispatch, deadline, &mut signals).await,
+        Ok(()) = drain_asked.changed() => tokio::select! {
+            () = drain_patiently(&dispatch) => {
+                farewell = LONG_FAREWELL;
+                Ending::Done
+            }
+            () = &mut parent => Ending::Done,
+            () = signals.next() => drain(&dispatch, deadline, &mut signals).await,
+        },
     };
     if timeout(COME_BACK, resumable.settled()).await.is_err() {
         tracing::warn!("a driver that was away did not take its last outcomes");
@@ -91,24 +105,42 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
     }
     // The server may be ending for a reason of its own.
     stop.send(()).ok();
-    if timeout(FAREWELL, server).await.is_err() {
-        tracing::debug!("a driver did not take its last outcomes");
+    tokio::select! {
+        _ = &mut server => {}
+        () = sleep(farewell) => tracing::warn!("a driver did not take its last outcomes"),
+        // Whoever does not want to wait need not.
+        () = signals.next() => {}
     }
     Ok(ending)
+}
+
+/// Lets what runs finish, however long it takes, and drivers take the outcomes.
+async fn drain_patiently(dispatch: &DispatchHandle) {
+    tracing::info!("draining, with no deadline");
+    dispatch.quiet().await;
+    if timeout(FETCH, dispatch.taken()).await.is_err() {
+        tracing::warn!("a driver does not take its outcomes");
+    }
 }
 
 /// Lets what runs finish, until the deadline or a second signal; then kills it,
 /// and lets the outcomes that say so go home.
 async fn drain(dispatch: &DispatchHandle, deadline: Duration, signals: &mut Signals) -> Ending {
     tracing::info!(?deadline, "draining");
+    let deadline = Instant::now() + deadline;
+    dispatch.drain().await;
     tokio::select! {
-        drained = timeout(deadline, dispatch.drain()) => if drained.is_ok() {
+        drained = timeout_at(deadline, dispatch.quiet()) => if drained.is_ok() {
+            tokio::select! {
+                _ = timeout_at(deadline, dispatch.taken()) => {}
+                () = signals.next() => {}
+            }
             return Ending::Done;
         },
         () = signals.next() => {}
     }
     dispatch.stop_all().await;
-    if timeout(LEAVE, dispatch.drain()).await.is_err() {
+    if timeout(LEAVE, dispatch.quiet()).await.is_err() {
         tracing::warn!("a worker does not die");
     }
     Ending::Killed
@@ -117,11 +149,10 @@ async fn drain(dispatch: &DispatchHandle, deadline: Duration, signals: &mut Sign
 async fn parent_ended(lifeline: Option<Lifeline>) {
     match lifeline {
         None => std::future::pending().await,
-        Some(lifeline) => {
-            if let Err(error) = lifeline.ended().await {
-                tracing::error!(%error, "the parent cannot be watched any more");
-            }
-        }
+        Some(lifeline) => match lifeline.ended().await {
+            Ok(()) => tracing::info!("the parent process has ended"),
+            Err(error) => tracing::error!(%error, "the parent cannot be watched any more"),
+        },
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::handle::DispatchHandle;
 use super::message::{AttachError, Attached, Joined, Lease, Message, Opening};
 use super::presence::{Arrival, Departure, Presence, StreamEnd};
-use super::registry::{BatchEntry, Forked, Registry};
+use super::registry::{BatchEntry, Forked, Registry, SessionEntry};
 use super::status::{AgentSnapshot, SessionSnapshot, WorkerSnapshot};
 use super::trials::{Terms, Trials};
 use crate::blobs::Store;
@@ -61,7 +61,10 @@ pub(crate) struct Dispatcher {
     shortages: watch::Receiver<Option<Shortage>>,
     /// What memory is short of, as the scheduler knows it.
     pub(super) shortage: Option<Shortage>,
-    pub(super) draining: Option<Vec<oneshot::Sender<()>>>,
+    /// What drivers are told of the slots; 0: we take nothing new.
+    slots: watch::Sender<u32>,
+    draining: bool,
+    quiet: Vec<oneshot::Sender<()>>,
     ending: Vec<oneshot::Sender<()>>,
     /// Told when a driver has taken most of the outcomes that had piled up.
     taken: Arc<Notify>,
@@ -85,6 +88,7 @@ impl Dispatcher {
     pub(crate) fn start(options: DispatchOptions) -> DispatchHandle {
         let (messages, receiver) = mpsc::channel(MAX_MESSAGES);
         let (events, worker_events) = mpsc::channel(MAX_MESSAGES);
+        let slots = u32::try_from(options.scheduler.slots).unwrap_or(u32::MAX);
         let scheduler = Scheduler::new(options.scheduler);
         let registry = Registry::default();
         let ceilings = Ceilings::new(options.limits.clone());
@@ -98,7 +102,9 @@ impl Dispatcher {
             events,
             shortages,
             shortage: None,
-            draining: None,
+            slots: watch::Sender::new(slots),
+            draining: false,
+            quiet: Vec::new(),
             ending: Vec::new(),
             taken: Arc::default(),
             overflowed: Vec::new(),
@@ -171,8 +177,13 @@ impl Dispatcher {
                 answer.send(self.snapshot()).ok();
             }
             Message::Drain(answer) => {
-                self.draining.get_or_insert_default().push(answer);
-                self.apply(Event::Drain);
+                // Whoever asked may have lost patience.
+                answer.send(self.registry.batches.len()).ok();
+                self.drain();
+            }
+            Message::Quiet(answer) => self.quiet.push(answer),
+            Message::Taken(answer) => {
+                answer.send(self.registry.sessions.values().all(SessionEntry::is_taken)).ok();
             }
             Message::StopAll => self.apply(Event::StopAll),
             Message::EndSessions(answer) => {
@@ -184,8 +195,16 @@ impl Dispatcher {
         }
     }
 
+    fn drain(&mut self) {
+        if !std::mem::replace(&mut self.draining, true) {
+            // Ahead of what is turned away: nobody is to send more instead.
+            self.slots.send_replace(0);
+            self.apply(Event::Drain);
+        }
+    }
+
     fn open(&mut self, opening: Opening) -> Result<String, Failure> {
-        if self.draining.is_some() {
+        if self.draining {
             return Err(Failure::new(Kind::AgentDraining, "the agent was asked to stop"));
         }
         let most = self.options.session.max_sessions;
@@ -208,7 +227,11 @@ impl Dispatcher {
             Arrival::GoesOn => return Ok(Attached::Again { session, stream }),
             Arrival::Begins => {}
         }
-        let (sender, receiver) = outbox(options.max_open_batches, Arc::clone(&self.taken));
+        let mut slots = self.slots.subscribe();
+        if self.draining {
+            slots.mark_changed();
+        }
+        let (sender, receiver) = outbox(options.max_open_batches, slots, Arc::clone(&self.taken));
         entry.outbox = Some(sender);
         let (blobs, ended) = (Arc::clone(&entry.blobs), entry.ended.subscribe());
         tracing::info!(%session, name = entry.opening.name, "session attached");
@@ -350,7 +373,7 @@ impl Dispatcher {
         };
         let call = batch.call;
         // For a call that is closed, nobody wants another attempt.
-        let settings = self.registry.calls.get(&call).filter(|_| self.draining.is_none());
+        let settings = self.registry.calls.get(&call).filter(|_| !self.draining);
         let terms = Terms {
             tasks: batch.tasks,
             retries: settings.map_or(Some(0), |settings| settings.retries),
@@ -438,9 +461,8 @@ impl Dispatcher {
                 answer.send(()).ok();
             }
         }
-        if let Some(waiting) = self.draining.as_mut().filter(|_| self.scheduler.is_quiet()) {
-            for answer in waiting.drain(..) {
-                // Whoever asked may have lost patience.
+        if self.scheduler.is_quiet() {
+            for answer in self.quiet.drain(..) {
                 answer.send(()).ok();
             }
         }
@@ -466,7 +488,7 @@ impl Dispatcher {
         AgentSnapshot {
             sessions: sessions.collect(),
             workers: workers.collect(),
-            draining: self.draining.is_some(),
+            draining: self.draining,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How the other rooms speak to the dispatcher.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::message::{AttachError, Attached, Joined, Message, Opening};
@@ -8,6 +10,9 @@ use super::status::AgentSnapshot;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::SessionId;
 use crate::session::Command;
+
+/// How often to ask for what nobody tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Cheap to clone; hides the channel.
 #[derive(Debug, Clone)]
@@ -54,9 +59,22 @@ impl DispatchHandle {
         self.ask(Message::Snapshot).await
     }
 
-    /// Takes nothing new; resolves when nothing runs any more.
-    pub(crate) async fn drain(&self) {
-        self.ask(Message::Drain).await;
+    /// Takes nothing new; gives the batches that were open until now.
+    pub(crate) async fn drain(&self) -> usize {
+        self.ask(Message::Drain).await.unwrap_or(0)
+    }
+
+    /// Resolves when nothing runs any more.
+    pub(crate) async fn quiet(&self) {
+        self.ask(Message::Quiet).await;
+    }
+
+    /// Resolves when drivers have taken what there was for them.
+    pub(crate) async fn taken(&self) {
+        // Nobody tells us of each thing that is taken.
+        while self.ask(Message::Taken).await == Some(false) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Kills what runs; each batch still gets its outcome.

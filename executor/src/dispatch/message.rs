@@ -30,8 +30,12 @@ pub(super) enum Message {
     Worker(WorkerEvent),
     /// Somebody wants to know.
     Snapshot(oneshot::Sender<AgentSnapshot>),
-    /// Take nothing new; answered when nothing runs any more.
-    Drain(oneshot::Sender<()>),
+    /// Take nothing new; answered with the batches that were open until now.
+    Drain(oneshot::Sender<usize>),
+    /// Answered when nothing runs any more.
+    Quiet(oneshot::Sender<()>),
+    /// Whether drivers have taken what there was for them.
+    Taken(oneshot::Sender<bool>),
     /// Kill what runs.
     StopAll,
     /// End every session; answered when no worker is left.

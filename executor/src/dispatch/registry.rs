@@ -42,6 +42,14 @@ pub(super) struct SessionEntry {
     pub(super) piled: bool,
 }
 
+impl SessionEntry {
+    /// Whether the driver has taken every outcome, as far as we know, and fetched
+    /// every result.
+    pub(super) fn is_taken(&self) -> bool {
+        self.outbox.as_ref().is_none_or(Outbox::is_empty) && !self.blobs.has_results()
+    }
+}
+
 /// A batch that has not ended. Its payload stays here: it may have to run again.
 #[derive(Debug)]
 pub(super) struct BatchEntry {

@@ -96,6 +96,11 @@ pub(super) fn output(output: Output) -> v1::AgentFrame {
     frame(Body::Output(v1::Output { pid: output.pid.0, stream: stream.into(), data: output.data }))
 }
 
+/// The frame that says how many batches the agent runs at once.
+pub(super) fn capacity(slots: u32) -> v1::AgentFrame {
+    frame(Body::Capacity(v1::Capacity { slots }))
+}
+
 /// The frame that says what became of an offered blob.
 pub(super) fn blob_state(blob_id: u64, offered: Offered) -> v1::AgentFrame {
     let state = match offered {

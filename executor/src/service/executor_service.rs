@@ -2,6 +2,7 @@
 
 use clutch_protocol::v1::executor_server::Executor;
 use clutch_protocol::{PROTOCOL_MAJOR, v1};
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -35,6 +36,8 @@ pub(crate) struct ExecutorService {
     pub(crate) blobs: Store,
     pub(crate) enforcement: Enforcement,
     pub(crate) resumable: Resumable,
+    /// Changes when an operator asks the agent to drain.
+    pub(crate) drain: watch::Sender<()>,
 }
 
 impl ExecutorService {
@@ -125,7 +128,12 @@ impl Executor for ExecutorService {
         &self,
         _request: Request<v1::DrainRequest>,
     ) -> Result<Response<v1::DrainResponse>, Status> {
-        Err(Status::unimplemented("this agent drains on SIGTERM only"))
+        let open = self.dispatch.drain().await;
+        // The agent may be ending already.
+        self.drain.send_replace(());
+        Ok(Response::new(v1::DrainResponse {
+            open_batches: u32::try_from(open).unwrap_or(u32::MAX),
+        }))
     }
 
     async fn get_status(

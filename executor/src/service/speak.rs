@@ -75,6 +75,7 @@ pub(super) async fn speak(mut outbox: OutboxReceiver, blobs: Arc<SessionBlobs>, 
         if voice.flush().await.is_err() {
             return;
         }
+        outbox.gone();
     }
 }
 
@@ -83,6 +84,7 @@ impl Voice {
         match item {
             Sent::Output(output) => self.push(encode::output(output)).await,
             Sent::Outcome(outcome) => self.outcome(*outcome).await,
+            Sent::Slots(slots) => self.push(encode::capacity(slots)).await,
         }
     }
 

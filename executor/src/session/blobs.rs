@@ -273,6 +273,11 @@ impl SessionBlobs {
         number
     }
 
+    /// Whether a result waits to be fetched.
+    pub(crate) fn has_results(&self) -> bool {
+        !self.table().results.is_empty()
+    }
+
     /// Gives a result away.
     pub(crate) fn take_result(&self, number: u64) -> Option<Blob> {
         self.table().results.remove(&number)

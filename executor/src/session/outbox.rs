@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::blobs::Buffers;
 use crate::pool::{BatchOutcome, Output};
@@ -22,6 +22,8 @@ pub(crate) struct Outbox {
     outcomes: mpsc::Sender<Box<BatchOutcome>>,
     output: mpsc::Sender<Output>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// Outcomes that went in and are not on their way yet.
+    here: Arc<AtomicUsize>,
 }
 
 /// Where they come out.
@@ -32,6 +34,10 @@ pub(crate) struct OutboxReceiver {
     waiting_bytes: Arc<AtomicUsize>,
     /// Told when few bytes wait again.
     taken: Arc<Notify>,
+    slots: watch::Receiver<u32>,
+    here: Arc<AtomicUsize>,
+    /// Outcomes that came out since the last [`Self::gone`].
+    out: usize,
 }
 
 /// What comes out.
@@ -39,6 +45,8 @@ pub(crate) struct OutboxReceiver {
 pub(crate) enum Sent {
     Outcome(Box<BatchOutcome>),
     Output(Output),
+    /// The agent runs so many batches at once from now on.
+    Slots(u32),
 }
 
 /// The driver was told of more outcomes than it may have open batches: it does
@@ -46,20 +54,28 @@ pub(crate) enum Sent {
 #[derive(Debug)]
 pub(crate) struct Overflow;
 
-/// An outbox for a session with at most this many open batches. `taken` is told
-/// when [`Outbox::is_piled`] is over.
-pub(crate) fn outbox(max_open_batches: usize, taken: Arc<Notify>) -> (Outbox, OutboxReceiver) {
+/// An outbox for a session with at most this many open batches. It tells of
+/// each change of the agent's slots. `taken` is told when [`Outbox::is_piled`] is
+/// over.
+pub(crate) fn outbox(
+    max_open_batches: usize,
+    slots: watch::Receiver<u32>,
+    taken: Arc<Notify>,
+) -> (Outbox, OutboxReceiver) {
     // Refused batches have outcomes too, hence the room beyond the bound.
     let (outcomes, outcomes_receiver) = mpsc::channel(max_open_batches * 2);
     let (output, output_receiver) = mpsc::channel(MAX_OUTPUT);
-    let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let (here, waiting_bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let receiver = OutboxReceiver {
         outcomes: outcomes_receiver,
         output: output_receiver,
         waiting_bytes: Arc::clone(&waiting_bytes),
         taken,
+        slots,
+        here: Arc::clone(&here),
+        out: 0,
     };
-    (Outbox { outcomes, output, waiting_bytes }, receiver)
+    (Outbox { outcomes, output, waiting_bytes, here }, receiver)
 }
 
 impl Outbox {
@@ -69,6 +85,7 @@ impl Outbox {
     /// [`Overflow`] when there is no room.
     pub(crate) fn send(&self, outcome: Box<BatchOutcome>) -> Result<(), Overflow> {
         self.waiting_bytes.fetch_add(bytes(&outcome), Ordering::Relaxed);
+        self.here.fetch_add(1, Ordering::Relaxed);
         match self.outcomes.try_send(outcome) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(Overflow),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
@@ -85,6 +102,11 @@ impl Outbox {
         self.waiting_bytes.load(Ordering::Relaxed) <= MAX_WAITING_BYTES / 2
     }
 
+    /// Whether every outcome that went in is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.here.load(Ordering::Relaxed) == 0
+    }
+
     /// Where workers send what they print.
     pub(crate) fn output(&self) -> mpsc::Sender<Output> {
         self.output.clone()
@@ -92,11 +114,13 @@ impl Outbox {
 }
 
 impl OutboxReceiver {
-    /// The next thing to send; what a task printed comes before its outcome.
+    /// The next thing to send; what a task printed comes before its outcome, and
+    /// that the agent takes no more before what it turned away.
     /// `None` when the session is closed.
     pub(crate) async fn next(&mut self) -> Option<Sent> {
         tokio::select! {
             biased;
+            Ok(()) = self.slots.changed() => Some(Sent::Slots(*self.slots.borrow_and_update())),
             Some(output) = self.output.recv() => Some(Sent::Output(output)),
             outcome = self.outcomes.recv() => outcome.map(|outcome| self.taken(outcome)),
         }
@@ -104,11 +128,20 @@ impl OutboxReceiver {
 
     /// The next thing to send, if it is there already.
     pub(crate) fn ready(&mut self) -> Option<Sent> {
+        if self.slots.has_changed().is_ok_and(|changed| changed) {
+            return Some(Sent::Slots(*self.slots.borrow_and_update()));
+        }
         let output = self.output.try_recv().ok().map(Sent::Output);
         output.or_else(|| self.outcomes.try_recv().ok().map(|outcome| self.taken(outcome)))
     }
 
-    fn taken(&self, outcome: Box<BatchOutcome>) -> Sent {
+    /// What came out is on its way.
+    pub(crate) fn gone(&mut self) {
+        self.here.fetch_sub(std::mem::take(&mut self.out), Ordering::Relaxed);
+    }
+
+    fn taken(&mut self, outcome: Box<BatchOutcome>) -> Sent {
+        self.out += 1;
         let bytes = bytes(&outcome);
         let before = self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let half = MAX_WAITING_BYTES / 2;
@@ -147,7 +180,8 @@ mod tests {
     #[tokio::test]
     async fn what_piles_up_is_told_and_so_is_when_it_is_taken() {
         let taken = Arc::new(Notify::new());
-        let (outbox, mut receiver) = outbox(9, Arc::clone(&taken));
+        let slots = watch::Sender::new(4);
+        let (outbox, mut receiver) = outbox(9, slots.subscribe(), Arc::clone(&taken));
         for piled in [false, false, true] {
             outbox.send(outcome(MAX_WAITING_BYTES / 2)).unwrap();
             assert_eq!(outbox.is_piled(), piled);
@@ -157,5 +191,26 @@ mod tests {
         receiver.ready().unwrap();
         taken.notified().await;
         assert!(outbox.is_taken());
+    }
+
+    fn sent(item: Option<&Sent>) -> Option<u32> {
+        match item {
+            Some(Sent::Slots(slots)) => Some(*slots),
+            Some(Sent::Outcome(_) | Sent::Output(_)) | None => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_change_of_the_slots_is_told_and_nothing_else_of_them() {
+        let slots = watch::Sender::new(4);
+        let (outbox, mut receiver) = outbox(1, slots.subscribe(), Arc::default());
+        assert_eq!(sent(receiver.ready().as_ref()), None);
+        slots.send_replace(0);
+        assert_eq!(sent(receiver.next().await.as_ref()), Some(0));
+        assert_eq!(sent(receiver.ready().as_ref()), None);
+        drop(slots);
+        assert_eq!(sent(receiver.ready().as_ref()), None, "the agent is gone");
+        drop(outbox);
+        assert!(receiver.next().await.is_none());
     }
 }

@@ -144,6 +144,11 @@ class Agent:
         with open_channel(self.address) as channel:
             return ExecutorStub(channel).GetStatus(wire.GetStatusRequest(), timeout=5)
 
+    def drain(self) -> int:
+        """Ask it to take nothing new; return the batches that were open."""
+        with open_channel(self.address) as channel:
+            return ExecutorStub(channel).Drain(wire.DrainRequest(), timeout=5).open_batches
+
     def workers(self) -> list[int]:
         """Return the ids of its worker processes, as it says."""
         return [worker.pid for worker in self.status().workers]
