@@ -10,7 +10,7 @@ use super::trials::Trials;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
-use crate::limits::Shortage;
+use crate::limits::{SessionFiles, Shortage};
 use crate::pool::{ProgressPage, WorkerHandle};
 use crate::random_name::random_name;
 use crate::session::{Batch, CallSettings, Outbox, Profile, SessionBlobs};
@@ -39,6 +39,8 @@ pub(super) struct SessionEntry {
     pub(super) blobs: Arc<SessionBlobs>,
     /// Its receivers see the session's end when this is gone.
     pub(super) ended: watch::Sender<()>,
+    /// What its driver brought along; `None` until a worker needs it.
+    pub(super) files: Option<Arc<SessionFiles>>,
     /// `None` until the driver attaches.
     pub(super) outbox: Option<Outbox>,
 }
@@ -107,6 +109,7 @@ impl Registry {
             opened_at: now,
             blobs: Arc::new(blobs),
             ended: watch::Sender::new(()),
+            files: None,
             outbox: None,
         };
         self.sessions.insert(session, entry);

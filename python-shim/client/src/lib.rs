@@ -10,6 +10,7 @@ mod call;
 mod conversation;
 mod courier;
 mod data_line;
+mod digest;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod handshake;
@@ -24,6 +25,7 @@ mod upload;
 pub use address::{Address, AddressError};
 pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, ResultBlob, Value};
 pub use courier::Errand;
+pub use digest::digest;
 pub use handshake::OpenError;
 pub use output::Outputs;
 pub use row::{Noted, Row, Rows};
