@@ -1,12 +1,13 @@
 """Modules that live only at the driver, on agents that do not see its files."""
 
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.agents import Agent
+from support.agents import Agent, clean_environment, some_address
 from support.drivers import Driver, run_script
 from support.proxies import Proxy
 from support.waiting import until
@@ -69,8 +70,6 @@ def test_an_agent_whose_view_lacks_the_folder_gets_its_modules(tmp_path):
         run = Parallel(2, backend="clutch", agents=sys.argv[1])
         say(results=run(delayed(helper.where)(x) for x in range(3)), seen=os.listdir("."))
         """
-    from support.agents import some_address
-
     address = some_address()
     files = {"helper.py": HELPER, "late.py": LATE}
     with Driver(source, address, files=files) as driver:
@@ -166,8 +165,6 @@ def test_content_crosses_the_link_once_for_each_session_and_not_again_for_anothe
         limited = Parallel(2, backend="clutch", agents=sys.argv[1], open_files_limit=100)
         say(sizes=limited(delayed(heavy.size)() for _ in range(2)))
         """
-    import random
-
     ballast = random.Random(1).randbytes(1 << 20).hex()
     files = {"heavy.py": f"BALLAST = {ballast!r}\ndef size():\n    return len(BALLAST)\n"}
     before = far.sent
@@ -284,3 +281,66 @@ def test_what_a_killed_agent_left_is_swept_by_the_next(tmp_path):
             assert unpacked(tmp_path)
     with Agent(*options):
         until(lambda: unpacked(tmp_path), lambda left: not left, what="the sweep")
+
+
+def test_nested_calls_and_new_workers_have_the_code_too(far, tmp_path):
+    facts = run_script(
+        """
+        import helper
+        def outer(x):
+            if x == 5 and not os.path.exists(mark):
+                open(mark, "w").close()
+                os._exit(3)
+            return Parallel(2)(delayed(helper.where)(i) for i in range(3))
+        mark = sys.argv[2]
+        run = Parallel(2, backend="clutch", agents=sys.argv[1], batch_size=1, retries=1)
+        say(results=run(delayed(outer)(x) for x in range(8)))
+        """,
+        far.address,
+        str(tmp_path / "mark"),
+        files={"helper.py": HELPER, "late.py": LATE},
+    )
+    for results in facts["results"]:
+        assert [value for _, value in results] == [0, 3, 6]
+        assert all("/clutch-" in file for file, _ in results)
+
+
+def test_what_is_shipped_goes_before_what_the_agent_knows_by_that_name(tmp_path):
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    (installed / "doubled.py").write_text("WHICH = 'installed'\n")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "doubled.py").write_text("WHICH = 'shipped'\n")
+    environment = clean_environment(PYTHONPATH=str(installed))
+    with Agent("--slots", "1", warm=("joblib", "doubled"), environment=environment) as agent:
+        for options, expected in [
+            ("", "installed"),
+            (f"py_modules=[{str(own / 'doubled.py')!r}]", "shipped"),
+        ]:
+            facts = run_script(
+                f"""
+                def which():
+                    import doubled
+                    return doubled.WHICH
+                run = Parallel(2, backend="clutch", agents=sys.argv[1], {options})
+                say(which=run(delayed(which)() for _ in range(2)))
+                """,
+                agent.address,
+            )
+            assert facts["which"] == [expected] * 2
+
+
+def test_ship_code_brings_copies_to_a_private_agent():
+    facts = run_script(
+        """
+        import helper
+        say(files=[Parallel(2, backend="clutch", ship_code=ship)(
+            delayed(helper.where)(1) for _ in range(2))[0][0] for ship in ("auto", True, False)])
+        """,
+        files={"helper.py": HELPER, "late.py": LATE},
+    )
+    auto, always, never = facts["files"]
+    assert auto == never
+    assert always != auto
+    assert Path(always).name == "helper.py"

@@ -49,6 +49,7 @@ class Archive(NamedTuple):
 class _Made(NamedTuple):
     listing: Listing
     archive: Archive | None
+    version: Hashable
     # Whether a look at the files tells all.
     settled: bool
 
@@ -60,7 +61,13 @@ class Archives:
         self._made: dict[Hashable, _Made] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, bounds: Bounds, fill: Callable[[Listing], None]) -> Archive | None:
+    def get(
+        self,
+        key: Hashable,
+        bounds: Bounds,
+        fill: Callable[[Listing], None],
+        version: Hashable = None,
+    ) -> Archive | None:
         """Make an archive, unless it is known and current.
 
         Parameters
@@ -71,6 +78,8 @@ class Archives:
             How much it may be.
         fill : callable
             Lists its files.
+        version : hashable
+            What else decides which files these are.
 
         Returns
         -------
@@ -85,7 +94,8 @@ class Archives:
             Something cannot be read.
         """
         made = self._made.get(key)
-        if made is not None and made.settled and made.listing.unchanged:
+        current = made is not None and made.settled and made.version == version
+        if made is not None and current and made.listing.unchanged:
             return made.archive
         with self._lock:
             before = time.time_ns()
@@ -93,7 +103,7 @@ class Archives:
             fill(listing)
             archive = _archive(listing.files)
             settled = listing.newest < before - _COARSE_NANOSECONDS
-            self._made[key] = _Made(listing, archive, settled)
+            self._made[key] = _Made(listing, archive, version, settled)
             return archive
 
 

@@ -16,6 +16,8 @@ from joblib_clutch.code.folder import Listing, TooMuchError
 from joblib_clutch.exceptions import ClutchWarning, QuotaExceededError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from joblib_clutch.settings import Settings
 
 _archives = Archives()
@@ -143,7 +145,7 @@ def _found_archives() -> list[Archive]:
             for name, path in loose:
                 listing.add_module(name, path)
 
-        found_archives.append(_last_resort(loose, "modules of the driver", fill))
+        found_archives.append(_last_resort("", loose, "modules of the driver", fill))
     return [archive for archive in found_archives if archive is not None]
 
 
@@ -170,12 +172,14 @@ def _of_root(root: str) -> Archive | None:
                 ClutchWarning,
                 stacklevel=2,
             )
-    return _last_resort((root, len(sys.modules)), f"the imported modules of {root}", fill_loaded)
+    return _last_resort(root, len(sys.modules), f"the imported modules of {root}", fill_loaded)
 
 
-def _last_resort(key: object, what: str, fill: object) -> Archive | None:
+def _last_resort(
+    key: str, version: Hashable, what: str, fill: Callable[[Listing], None]
+) -> Archive | None:
     try:
-        return _archives.get(("loose", key), AUTOMATIC, fill)  # type: ignore[arg-type]
+        return _archives.get(("loaded", key), AUTOMATIC, fill, version)
     except (TooMuchError, OSError) as error:
         raise QuotaExceededError(
             f"{what} cannot be shipped: {error}",
