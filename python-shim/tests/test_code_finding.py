@@ -196,3 +196,51 @@ def test_an_archive_is_made_again_only_when_a_file_came_changed_or_went(tmp_path
     assert get(), "a file that was just written may change without a sign"
     (tmp_path / "a.py").unlink()
     assert get()
+
+
+def test_unreadable_folders_of_others_are_left_out(tmp_path):
+    import os
+
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    tree(tmp_path, "a.py", "theirs/b.py")
+    (tmp_path / "theirs").chmod(0)
+    try:
+        assert importable(tmp_path) == {"a.py"}
+    finally:
+        (tmp_path / "theirs").chmod(0o700)
+
+
+def test_a_name_that_is_no_text_is_left_out(tmp_path):
+    import os
+
+    tree(tmp_path, "kit/__init__.py")
+    (tmp_path / "kit" / os.fsdecode(b"\xff.txt")).touch()
+    assert importable(tmp_path) == {"kit/__init__.py"}
+
+
+def test_a_zip_file_on_the_search_path_goes_as_it_is(tmp_path, monkeypatch):
+    from joblib_clutch.code.shipment import Shipment
+
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as zipped:
+        zipped.writestr("zipped.py", "X = 1\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "lib.zip")])
+    pieces = Shipment((), True).found()
+    assert (tmp_path / "lib.zip").read_bytes() in [piece.archive.data for piece in pieces]
+
+
+def test_of_a_folder_with_too_much_what_is_loaded_goes_and_a_warning_says_so(tmp_path, monkeypatch):
+    from joblib_clutch.code import shipment
+    from joblib_clutch.exceptions import ClutchWarning
+
+    tree(tmp_path, "used_module.py", "unused_one.py", "unused_two.py")
+    monkeypatch.setattr(shipment, "AUTOMATIC", Bounds(files=2, size=1 << 20))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(finding, "_top_level", lambda: [("used_module", module)])
+    module = types.ModuleType("used_module")
+    module.__file__ = str(tmp_path / "used_module.py")
+    with pytest.warns(ClutchWarning, match="not all modules in"):
+        pieces = shipment.Shipment((), True).found()
+    (tmp_path / "made.zip").write_bytes(pieces[0].archive.data)
+    with zipfile.ZipFile(tmp_path / "made.zip") as zipped:
+        assert zipped.namelist() == ["used_module.py"]

@@ -67,6 +67,8 @@ class Archives:
         bounds: Bounds,
         fill: Callable[[Listing], None],
         version: Hashable = None,
+        *,
+        verbatim: bool = False,
     ) -> Archive | None:
         """Make an archive, unless it is known and current.
 
@@ -80,6 +82,8 @@ class Archives:
             Lists its files.
         version : hashable
             What else decides which files these are.
+        verbatim : bool
+            Whether the one file is an archive already.
 
         Returns
         -------
@@ -101,27 +105,15 @@ class Archives:
             before = time.time_ns()
             listing = Listing(bounds)
             fill(listing)
-            archive = _archive(listing.files)
+            make = _as_it_is if verbatim else _archive
+            archive = make(listing.files)
             settled = listing.newest < before - _COARSE_NANOSECONDS
             self._made[key] = _Made(listing, archive, version, settled)
             return archive
 
-
-def verbatim(path: str) -> Archive:
-    """Take a file that is an archive already.
-
-    Parameters
-    ----------
-    path : str
-        A zip file, for example a wheel.
-
-    Returns
-    -------
-    Archive
-        It.
-    """
-    with open(path, "rb") as file:
-        return _named(file.read())
+    def after_fork(self) -> None:
+        """Forget who was at it: that thread does not exist in a forked child."""
+        self._lock = threading.Lock()
 
 
 def _archive(files: dict[str, str]) -> Archive | None:
@@ -138,6 +130,12 @@ def _archive(files: dict[str, str]) -> Archive | None:
             entry.external_attr = (stat.S_IFREG | (0o755 if runs else 0o644)) << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED, 3)
     return _named(out.getvalue())
+
+
+def _as_it_is(files: dict[str, str]) -> Archive:
+    (path,) = files.values()
+    with open(path, "rb") as file:
+        return _named(file.read())
 
 
 def _named(data: bytes) -> Archive:

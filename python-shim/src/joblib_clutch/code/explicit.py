@@ -9,7 +9,7 @@ import zipfile
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from joblib_clutch.code.archive import NAMED, Archive, Archives, verbatim
+from joblib_clutch.code.archive import NAMED, Archive, Archives
 from joblib_clutch.code.folder import Listing, TooMuchError
 from joblib_clutch.exceptions import QuotaExceededError
 
@@ -49,7 +49,7 @@ def module_archive(archives: Archives, wanted: object) -> Archive:
     if isinstance(wanted, str) and is_name and not wanted.endswith((".py", *_ARCHIVES)):
         return _of_module(archives, wanted)
     if os.path.isfile(path) and path.endswith(_ARCHIVES):
-        return _of_zip(path)
+        return _of_zip(archives, path)
     name = os.path.basename(path).partition(".")[0]
     if not os.path.exists(path):
         raise ValueError(f"py_modules: there is no file or folder {str(wanted)!r}")
@@ -113,28 +113,37 @@ def _fill(listing: Listing, name: str, path: str) -> None:
         listing.add_module(name, path)
 
 
-def _of_zip(path: str) -> Archive:
+def _of_zip(archives: Archives, path: str) -> Archive:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"py_modules: {path!r} is not a zip file")
-    if os.path.getsize(path) > NAMED.size:
-        raise _too_large(f"py_modules: {path}", f"more than {NAMED.size >> 20} MiB")
-    return verbatim(path)
+    what = f"py_modules: {path}"
+    return _archived(archives, path, what, lambda listing: listing.add_archive(path), verbatim=True)
 
 
 def _archived(
-    archives: Archives, key: object, what: str, fill: Callable[[Listing], None]
+    archives: Archives,
+    key: object,
+    what: str,
+    fill: Callable[[Listing], None],
+    *,
+    verbatim: bool = False,
 ) -> Archive:
-    archive = _get(archives, ("py_modules", key), what, fill)
+    archive = _get(archives, ("py_modules", key), what, fill, verbatim=verbatim)
     if archive is None:
         raise ValueError(f"{what} has no files")
     return archive
 
 
 def _get(
-    archives: Archives, key: tuple[str, object], what: str, fill: Callable[[Listing], None]
+    archives: Archives,
+    key: tuple[str, object],
+    what: str,
+    fill: Callable[[Listing], None],
+    *,
+    verbatim: bool = False,
 ) -> Archive | None:
     try:
-        return archives.get(key, NAMED, fill)
+        return archives.get(key, NAMED, fill, verbatim=verbatim)
     except TooMuchError as error:
         raise _too_large(what, str(error)) from None
 

@@ -86,6 +86,10 @@ class Listing:
         """When anything in it was changed last, in nanoseconds."""
         return max((stamp[0] for stamp in self.stamps.values()), default=0)
 
+    def add_archive(self, path: str) -> None:
+        """Add a file that is an archive already."""
+        self._add_file(os.path.basename(path), path)
+
     def add_module(self, name: str, path: str) -> None:
         """Add a module's file, or a package's folder with all that is in it.
 
@@ -134,8 +138,13 @@ class Listing:
         if place in above:  # a link to a folder above
             return
         self.stamps[path] = _stamp(status)
-        with os.scandir(path) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+        try:
+            with os.scandir(path) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except PermissionError:
+            if above and not everything:  # it may be anybody's
+                return
+            raise
         self._looked += len(entries)
         if self._looked > 4 * self._bounds.files:
             raise TooMuchError(f"more than {4 * self._bounds.files} files and folders to look at")
@@ -146,15 +155,28 @@ class Listing:
                 continue
             inner = f"{name}/{entry.name}" if name else entry.name
             if entry.is_dir():
-                if everything:
-                    self._walk(inner, entry.path, True, "", above | {place})
-                elif entry.name.isidentifier():
-                    package = os.path.exists(os.path.join(entry.path, "__init__.py"))
-                    self._walk(inner, entry.path, package, "", above | {place})
+                self._walk_inner(inner, entry, everything, above | {place})
             elif entry.is_file() and _is_wanted(entry.name, everything):
                 self._add_file(inner, entry.path)
 
+    def _walk_inner(
+        self,
+        name: str,
+        entry: os.DirEntry[str],
+        everything: bool,
+        above: frozenset[tuple[int, int]],
+    ) -> None:
+        if everything:
+            self._walk(name, entry.path, True, "", above)
+        elif entry.name.isidentifier():
+            package = os.path.exists(os.path.join(entry.path, "__init__.py"))
+            self._walk(name, entry.path, package, "", above)
+
     def _add_file(self, name: str, path: str) -> None:
+        try:
+            name.encode()
+        except UnicodeEncodeError:  # nobody can name it in an archive
+            return
         status = os.stat(path)
         self.files[name] = path
         self.stamps[path] = _stamp(status)

@@ -9,7 +9,7 @@ import warnings
 import zipfile
 from typing import TYPE_CHECKING, NamedTuple
 
-from joblib_clutch.code.archive import AUTOMATIC, Archive, Archives, verbatim
+from joblib_clutch.code.archive import AUTOMATIC, Archive, Archives
 from joblib_clutch.code.explicit import module_archive, working_archive
 from joblib_clutch.code.finding import OURS, found, loaded_from
 from joblib_clutch.code.folder import Listing, TooMuchError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from joblib_clutch.settings import Settings
 
 _archives = Archives()
+os.register_at_fork(after_in_child=_archives.after_fork)
 # Folders of which the user was told that not all is shipped.
 _told: set[str] = set()
 
@@ -151,7 +152,11 @@ def _found_archives() -> list[Archive]:
 
 def _of_root(root: str) -> Archive | None:
     if not os.path.isdir(root):
-        return verbatim(root) if zipfile.is_zipfile(root) else None
+        if not zipfile.is_zipfile(root):
+            return None
+        return _last_resort(
+            root, None, root, lambda listing: listing.add_archive(root), verbatim=True
+        )
 
     def fill(listing: Listing) -> None:
         listing.add_folder("", root, everything=False, without=OURS)
@@ -176,10 +181,15 @@ def _of_root(root: str) -> Archive | None:
 
 
 def _last_resort(
-    key: str, version: Hashable, what: str, fill: Callable[[Listing], None]
+    key: str,
+    version: Hashable,
+    what: str,
+    fill: Callable[[Listing], None],
+    *,
+    verbatim: bool = False,
 ) -> Archive | None:
     try:
-        return _archives.get(("loaded", key), AUTOMATIC, fill, version)
+        return _archives.get(("loaded", key), AUTOMATIC, fill, version, verbatim=verbatim)
     except (TooMuchError, OSError) as error:
         raise QuotaExceededError(
             f"{what} cannot be shipped: {error}",
