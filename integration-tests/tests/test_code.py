@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.agents import Agent, clean_environment, some_address
+from support.agents import Agent, blobs_in_use, clean_environment, some_address
 from support.drivers import Driver, run_script
 from support.proxies import Proxy
 from support.waiting import until
@@ -42,7 +42,7 @@ def unpacked(scratch: Path) -> list[Path]:
     return [path for path in scratch.glob("clutch-*/s*") if path.is_dir()]
 
 
-def test_modules_beside_the_script_come_by_content_and_leave_with_the_session(far, scratch):
+def test_modules_beside_the_script_come_by_content_and_leave_with_the_session(agent, far, scratch):
     source = """
         import helper
         run = Parallel(2, backend="clutch", agents=sys.argv[1])
@@ -57,6 +57,7 @@ def test_modules_beside_the_script_come_by_content_and_leave_with_the_session(fa
         driver.go_on()
         driver.finish()
     until(lambda: unpacked(scratch), lambda left: not left, what="the session's files to go")
+    until(agent.status, lambda status: blobs_in_use(status) == 0)
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
