@@ -54,6 +54,8 @@ class FakeAgent(services.ExecutorServicer):
         self.max_open_batches = max_open_batches
         self.max_batch_bytes = max_batch_bytes
         self.refusal = refusal
+        # None: the driver's own version.
+        self.protocol: wire.ProtocolVersion | None = None
         self.requests: list[wire.OpenSessionRequest] = []
         self.frames: list[wire.ClientFrame] = []
         self.most_open = 0
@@ -89,7 +91,7 @@ class FakeAgent(services.ExecutorServicer):
                 session_id="the-session",
                 slots=self.slots,
                 environment=request.environment,
-                protocol=request.protocol,
+                protocol=self.protocol or request.protocol,
                 host="fakehost",
                 max_batch_bytes=self.max_batch_bytes,
                 max_open_batches=self.max_open_batches,
