@@ -4,13 +4,17 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from support.agents import Agent, blobs_in_use, clean_environment, some_address
+from joblib import Parallel, delayed
+from support.agents import Agent, blobs_in_use, clean_environment, forget, some_address
 from support.drivers import Driver, run_script
 from support.proxies import Proxy
 from support.waiting import until
+
+from joblib_clutch.exceptions import QuotaExceededError
 
 HELPER = """
 def where(x):
@@ -61,26 +65,33 @@ def test_modules_beside_the_script_come_by_content_and_leave_with_the_session(ag
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
-def test_an_agent_whose_view_lacks_the_folder_gets_its_modules(tmp_path):
+def test_an_agent_whose_view_lacks_the_folder_gets_its_modules():
     probe = ["unshare", "-m", "true"]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("mount namespaces are not permitted here")
     source = """
         sys.stdin.readline()
         import helper
+        def place():
+            return sys.path, os.getcwd()
         run = Parallel(2, backend="clutch", agents=sys.argv[1])
-        say(results=run(delayed(helper.where)(x) for x in range(3)), seen=os.listdir("."))
+        say(results=run(delayed(helper.where)(x) for x in range(3)))
+        say(places=run(delayed(place)() for _ in range(2)))
         """
     address = some_address()
     files = {"helper.py": HELPER, "late.py": LATE}
     with Driver(source, address, files=files) as driver:
-        hide = f'mount -t tmpfs none {driver.folder} && exec "$@"'
+        hide = f'mount -t tmpfs none {tempfile.gettempdir()} && exec "$@"'
         become = ("unshare", "-m", "sh", "-c", hide, "sh")
         with Agent("--slots", "2", address=address, become=become):
             driver.go_on()
             facts = driver.finish()
-    assert "helper.py" in facts["seen"]
+        folder = str(driver.folder)
     assert [three for _, three in facts["results"]] == [0, 3, 6]
+    for path, cwd in facts["places"]:
+        assert "/clutch-" in path[0]
+        assert folder not in path, "what does not exist there is left out"
+        assert cwd != folder
 
 
 def test_an_agent_that_sees_the_files_gets_nothing(agent, scratch):
@@ -345,3 +356,20 @@ def test_ship_code_brings_copies_to_a_private_agent():
     assert auto == never
     assert always != auto
     assert Path(always).name == "helper.py"
+
+
+def test_code_that_does_not_fit_into_the_agent_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "bulky.py").write_text(f"X = {random.Random(2).randbytes(2 << 20).hex()!r}\n")
+    options = ("--slots", "1", "--blob-memory-bytes", str(1 << 20), "--spill-bytes", "0")
+    with Agent(*options) as agent, Proxy(agent.address) as proxy:
+        run = Parallel(
+            2,
+            backend="clutch",
+            agents=proxy.address,
+            ship_code=False,
+            py_modules=[tmp_path / "bulky.py"],
+        )
+        with pytest.raises(QuotaExceededError, match="archive of the driver's code") as caught:
+            run(delayed(abs)(-i) for i in range(2))
+        assert "py_modules" in caught.value.advice
+        forget(proxy.address)

@@ -7,7 +7,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING
 
-from joblib_clutch.exceptions import ClutchWarning
+from joblib_clutch.exceptions import ClutchWarning, QuotaExceededError
 from joblib_clutch.lost import SessionLostError
 
 if TYPE_CHECKING:
@@ -108,7 +108,10 @@ class Delivery:
         with self._lock:
             blob = self._blobs.get(digest)
             if blob is None:
-                blob, _ = self._session.blobs.put(data)
+                try:
+                    blob, _ = self._session.blobs.put(data)
+                except QuotaExceededError as error:
+                    raise _no_room(len(data), error) from error
                 self._blobs[digest] = blob
             return blob
 
@@ -133,3 +136,12 @@ class Delivery:
                 ClutchWarning,
                 stacklevel=2,
             )
+
+
+def _no_room(size: int, error: QuotaExceededError) -> QuotaExceededError:
+    return QuotaExceededError(
+        f"an archive of the driver's code, {size} bytes, does not reach the agent: {error.args[0]}",
+        kind="QUOTA_EXCEEDED",
+        fault="DRIVER",
+        advice="ship less: see ship_code and py_modules; or raise the agent's named setting",
+    )
