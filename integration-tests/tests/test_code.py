@@ -261,7 +261,8 @@ def test_v04_a_missing_module_names_the_environment_and_the_way_to_ship_it(far):
             except exceptions.ArgumentUnpickleError as error:
                 say(**{name: [str(error), error.advice]})
             except ModuleNotFoundError as error:
-                say(**{name: ["\\n".join(getattr(error, "__notes__", [])), ""]})
+                told = [*getattr(error, "__notes__", []), str(error.__cause__)]
+                say(**{name: ["\\n".join(told), ""]})
         """,
         far.address,
         files={"only_here.py": "def f():\n    pass\n"},
@@ -269,10 +270,10 @@ def test_v04_a_missing_module_names_the_environment_and_the_way_to_ship_it(far):
     message, advice = facts["unpickled"]
     assert "in the environment of " in message and "bin/python" in message
     assert "py_modules=['only_here']" in advice
-    if sys.version_info >= (3, 11):
-        (notes, _) = facts["raised"]
-        assert "in the environment of " in notes and "bin/python" in notes
-        assert "py_modules=['only_here']" in notes
+    notes, _ = facts["raised"]
+    assert "in the environment of " in notes
+    assert "bin/python" in notes
+    assert "py_modules=['only_here']" in notes
 
 
 def test_what_a_killed_agent_left_is_swept_by_the_next(tmp_path):

@@ -122,6 +122,11 @@ def test_only_a_module_that_the_driver_has_is_worth_a_hint():
 
     assert "py_modules=['json']" in (hint("json.decoder") or "")
     assert "py_modules=['xmlrpc']" in (hint("xmlrpc") or "")
+    import _decimal  # noqa: F401 - compiled in any CPython of ours
+
+    assert ("it is compiled" in (hint("_decimal") or "")) == hasattr(
+        sys.modules["_decimal"], "__file__"
+    )
     assert hint("no_such_module") is None
     assert hint("no_such.module") is None
     assert hint("json", "ValueError") is None

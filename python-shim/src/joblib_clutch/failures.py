@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import sys
 from typing import Any
 
 from joblib_clutch import exceptions as errors
@@ -90,6 +91,9 @@ def to_exception(failure: dict[str, Any], *, functions: list[object], host: str)
         _note(cause, _place(failure, functions, host))
         if hint is not None:
             _note(cause, f"{failure['message']}; {hint}")
+            if sys.version_info < (3, 11):  # no notes
+                text = f"{failure['traceback']}{failure['message']}; {hint}\n"
+                cause.__cause__ = RemoteTraceback(text)
         return cause
     limit, peak = breach(failure["kind"], *failure["breach"]) if failure["breach"] else (None, None)
     error = class_of(failure["kind"])(

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from contextlib import suppress
+from importlib.machinery import EXTENSION_SUFFIXES
 
 _LACKS = re.compile(r"No module named '([^']+)'")
 _KINDS = ("ModuleNotFoundError", "ImportError")
@@ -34,22 +35,27 @@ def how_to_ship(type_name: str, text: str, cause: BaseException | None) -> str |
     if type_name == "ImportError" or not isinstance(name, str):
         found = _LACKS.search(text)
         name = found.group(1) if found else None
-    if name is None or not _has(name):
+    origin = _origin(name) if name is not None else None
+    if name is None or origin is None:
         return None
-    top = name.partition(".")[0]
+    compiled = origin.endswith(tuple(EXTENSION_SUFFIXES))
     return (
-        f"the driver has the module {name!r}: ship it with py_modules=[{top!r}],"
+        f"the driver has the module {name!r}: ship it with py_modules=[{name.partition('.')[0]!r}],"
         " or install it in that environment"
+        + ("; it is compiled, for this platform and Python version" if compiled else "")
     )
 
 
-def _has(name: str) -> bool:
-    if name in sys.modules:
-        return True
+def _origin(name: str) -> str | None:
+    """Tell where the driver has a module from; None when it has none."""
+    module = sys.modules.get(name)
+    if module is not None:
+        return str(getattr(module, "__file__", None) or "")
     parent, dot, _ = name.rpartition(".")
     if dot and parent not in sys.modules:
         # Looking for it would import the parent.
-        return _has(parent)
+        return _origin(parent)
     with suppress(Exception):  # anybody's finders
-        return importlib.util.find_spec(name) is not None
-    return False
+        spec = importlib.util.find_spec(name)
+        return str(spec.origin or "") if spec is not None else None
+    return None
