@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from clutch_wire.clutch.v1 import executor_pb2 as wire
 from support.agents import Agent, blobs_in_use
 from support.conversations import READ, Conversation, DataLine, blobs, joined
 from support.waiting import until
@@ -10,6 +11,12 @@ from support.waiting import until
 PAGE = 4096
 # BLAKE3 of b"abc".
 ABC_DIGEST = bytes.fromhex("6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85")
+
+
+def code_of(blob_id, digest):
+    """Describe workers that have code."""
+    archive = wire.CodeArchive(blob_id=blob_id, digest=digest)
+    return wire.DefineProfile(profile_id=9, code=[archive])
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +253,18 @@ def test_an_offer_that_does_not_fit_is_refused_with_the_bounds():
         (
             lambda c: c.say(offer_blob=blobs.OfferBlob(blob_id=1, bytes=1, digest=b"short")),
             "field `digest` has 5 bytes",
+        ),
+        (
+            lambda c: c.say(define_profile=code_of(1, b"d" * 32)),
+            "blob 1 is not known",
+        ),
+        (
+            lambda c: (c.offer(1, 1), c.say(define_profile=code_of(1, b"d" * 32))),
+            "blob 1: it is not complete",
+        ),
+        (
+            lambda c: c.say(define_profile=code_of(1, b"../evil")),
+            "field `digest` has 7 bytes",
         ),
     ],
 )

@@ -38,6 +38,11 @@ PROMISES = {
         r"^24 tasks in 12 batches on [12] workers, 0 failed;",
         r"^76 MiB, \d+\.\d{4} s to hand over a batch$",
     ],
+    "ship_your_code": [
+        r"^\[2\.0, 3\.0\]$",
+        r"^a copy: True$",
+        r"^\['READ ON THE WORKER!', 'READ ON THE WORKER!'\]$",
+    ],
     "stream_results": [
         r"^1: seed \d+ gave [+-]\d",
         r"gave \+[1-9]",

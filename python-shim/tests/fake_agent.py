@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from clutch_wire.clutch.v1 import blob_pb2, failure_pb2, outcome_pb2
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from clutch_wire.clutch.v1 import executor_pb2_grpc as services
-from clutch_wire.clutch.v1 import failure_pb2, outcome_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +54,8 @@ class FakeAgent(services.ExecutorServicer):
         self.max_open_batches = max_open_batches
         self.max_batch_bytes = max_batch_bytes
         self.refusal = refusal
+        # None: the driver's own version.
+        self.protocol: wire.ProtocolVersion | None = None
         self.requests: list[wire.OpenSessionRequest] = []
         self.frames: list[wire.ClientFrame] = []
         self.most_open = 0
@@ -89,7 +91,7 @@ class FakeAgent(services.ExecutorServicer):
                 session_id="the-session",
                 slots=self.slots,
                 environment=request.environment,
-                protocol=request.protocol,
+                protocol=self.protocol or request.protocol,
                 host="fakehost",
                 max_batch_bytes=self.max_batch_bytes,
                 max_open_batches=self.max_open_batches,
@@ -173,6 +175,11 @@ class Conversation:
             assert self._assembling is not None
             assert frame.payload_part.batch_id == self._assembling[0].batch_id
             self._assembling[1].extend(frame.payload_part.data)
+        elif body == "offer_blob":
+            # Code of these tests: its tasks run in this process, which has it.
+            state = blob_pb2.BlobState(blob_id=frame.offer_blob.blob_id)
+            state.present.SetInParent()
+            self.outgoing.put([wire.AgentFrame(blob_state=state)])
         elif body == "close_call":
             self._close_call(frame.close_call.call_id)
         if self._assembling is not None:

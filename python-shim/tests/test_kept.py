@@ -10,7 +10,7 @@ from joblib_clutch import kept as kept_module
 from joblib_clutch.blobs import Access
 from joblib_clutch.exceptions import AgentUnavailableError, CallCancelledError
 from joblib_clutch.kept import KeptBlobs
-from joblib_clutch.session import SessionLostError
+from joblib_clutch.lost import SessionLostError
 
 
 class FakeSession:

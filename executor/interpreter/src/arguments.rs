@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Error;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use clutch_worker_link::{Access, BufferUse, MappedBlob, SharedObject};
 use pyo3::exceptions::{PyLookupError, PyValueError};
@@ -31,7 +31,8 @@ pub(crate) struct Blobs(HashMap<u64, Blob>);
 /// The descriptor, and the Python object that makes maps of it.
 struct Blob {
     /// Closed when the blob is forgotten; maps outlive it where a task kept one.
-    _descriptor: OwnedFd,
+    descriptor: OwnedFd,
+    bytes: u64,
     usable: Result<Py<PyAny>, String>,
 }
 
@@ -100,7 +101,7 @@ impl Blobs {
                 Some(reason) => Err(reason),
                 None => Ok(arguments.blob.call1(py, (descriptor.as_raw_fd(), blob.bytes))?),
             };
-            self.0.insert(blob.blob, Blob { _descriptor: descriptor, usable });
+            self.0.insert(blob.blob, Blob { descriptor, bytes: blob.bytes, usable });
         }
         Ok(())
     }
@@ -110,6 +111,13 @@ impl Blobs {
         for blob in blobs {
             self.0.remove(blob);
         }
+    }
+
+    /// A blob's descriptor and its length.
+    pub(crate) fn file(&self, blob: u64) -> PyResult<(RawFd, u64)> {
+        let found = self.0.get(&blob).ok_or_else(|| missing(blob))?;
+        found.usable.as_ref().map_err(|reason| unusable(reason))?;
+        Ok((found.descriptor.as_raw_fd(), found.bytes))
     }
 
     /// How many there are.
@@ -132,12 +140,21 @@ impl Blobs {
     }
 
     fn get<'py>(&self, py: Python<'py>, blob: u64) -> PyResult<Bound<'py, PyAny>> {
-        match self.0.get(&blob) {
-            None => Err(PyLookupError::new_err(format!("this worker was not given blob {blob}"))),
-            Some(Blob { usable: Err(reason), .. }) => Err(PyValueError::new_err(reason.clone())),
-            Some(Blob { usable: Ok(usable), .. }) => Ok(usable.bind(py).clone()),
-        }
+        let found = self.0.get(&blob).ok_or_else(|| missing(blob))?;
+        found
+            .usable
+            .as_ref()
+            .map(|usable| usable.bind(py).clone())
+            .map_err(|reason| unusable(reason))
     }
+}
+
+fn missing(blob: u64) -> PyErr {
+    PyLookupError::new_err(format!("this worker was not given blob {blob}"))
+}
+
+fn unusable(reason: &str) -> PyErr {
+    PyValueError::new_err(reason.to_owned())
 }
 
 /// What is wrong with a blob's file. Memory mapped beyond its end would be a

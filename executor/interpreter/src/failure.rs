@@ -1,7 +1,7 @@
 //! What kept a batch from its results, as the agent is told.
 
 use clutch_worker_link::{ExceptionReport, FailureReport, Phase};
-use pyo3::exceptions::{PyMemoryError, PySystemExit};
+use pyo3::exceptions::{PyImportError, PyMemoryError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -78,12 +78,23 @@ impl<'py> Failure<'py> {
         what: &str,
         error: &PyErr,
     ) -> Self {
-        let message = format!("{what} {}", exception::one_line(py, error));
+        let mut message = format!("{what} {}", exception::one_line(py, error));
+        if error.is_instance_of::<PyImportError>(py) {
+            message.push_str(&environment(py));
+        }
         let (exception, pickle) = exception::report(tools, py, error);
         let report = FailureReport { phase, task_index, message, exit_code, exception };
         let out_of_memory = error.is_instance_of::<PyMemoryError>(py);
         Self { report: Box::new(report), pickle, out_of_memory }
     }
+}
+
+/// Where a module is missing.
+fn environment(py: Python<'_>) -> String {
+    let executable = py.import("sys").and_then(|sys| sys.getattr("executable")?.extract());
+    let executable: String = executable.unwrap_or_default();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!(" (in the environment of {executable} on {host})")
 }
 
 /// The code that the process would have ended with.

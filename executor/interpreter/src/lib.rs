@@ -18,6 +18,7 @@ mod batch;
 #[path = "../../../python-shim/native/src/buffer.rs"]
 mod buffer;
 mod clock;
+mod code;
 mod entry;
 mod exception;
 mod failure;

@@ -39,8 +39,9 @@ pub(crate) fn work(
             Err(error) => return Err(broken(&error)),
         };
         match order.message {
-            ToWorker::Setup { variables, threads } => {
-                let done = setup::set_up(py, tools, variables, threads, order.payload);
+            ToWorker::Setup { variables, threads, code } => {
+                let said = setup::Said { variables, threads, code };
+                let done = setup::set_up(py, tools, said, &mut blobs, order.payload);
                 output::flush(py);
                 let Err(failure) = done else {
                     answer(py, &line, &FromWorker::Ready, &[])?;

@@ -9,7 +9,8 @@ use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, ProfileId, WorkerId};
 use crate::pool::{
-    Assignment, BatchOutcome, Order, Saved, Timings, Usage, WorkerSetup, WorkerStart, start_worker,
+    Assignment, BatchOutcome, Order, Saved, Timings, Usage, WorkerCode, WorkerSetup, WorkerStart,
+    start_worker,
 };
 use crate::scheduler::{Action, Event, StopReason};
 use crate::session::Batch;
@@ -82,7 +83,7 @@ impl Dispatcher {
     }
 
     fn spawn(&mut self, worker: WorkerId, profile_id: ProfileId) {
-        let session = self.registry.sessions.get(&profile_id.session);
+        let session = self.registry.sessions.get_mut(&profile_id.session);
         let profile = self.registry.profiles.get(&profile_id);
         let (Some(session), Some(profile)) = (session, profile) else {
             // The inbox lets no call refer to a profile that is not there.
@@ -102,6 +103,12 @@ impl Dispatcher {
         let at_once =
             session.opening.share.max_running.map_or(at_once, |most| most.min(at_once)).max(1);
         let cores = u32::try_from(pool.cores).unwrap_or(u32::MAX);
+        let enforcer = &self.options.enforcer;
+        let code = (!profile.code.is_empty()).then(|| {
+            let made = || Arc::new(enforcer.session_files(profile_id.session));
+            let files = Arc::clone(session.files.get_or_insert_with(made));
+            WorkerCode { files, archives: Arc::clone(&profile.code) }
+        });
         let handle = start_worker(WorkerStart {
             id: worker,
             zygote: zygote.clone(),
@@ -110,8 +117,9 @@ impl Dispatcher {
                 threads: (cores / at_once).max(1),
                 payload: profile.setup.clone(),
                 limits: profile.limits,
+                code,
             },
-            enforcer: self.options.enforcer.clone(),
+            enforcer: enforcer.clone(),
             options: pool.clone(),
             reaper: self.options.reaper.clone(),
             events: self.events.clone(),

@@ -11,7 +11,7 @@ use super::trials::Trials;
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, CallId, Pid, ProfileId, SessionId, WorkerId};
-use crate::limits::Shortage;
+use crate::limits::{SessionFiles, Shortage};
 use crate::pool::{ProgressPage, WorkerHandle};
 use crate::random_name::random_name;
 use crate::session::{Batch, CallSettings, Outbox, Profile, SessionBlobs};
@@ -36,6 +36,8 @@ pub(super) struct SessionEntry {
     pub(super) blobs: Arc<SessionBlobs>,
     /// Its receivers see the session's end when this is gone.
     pub(super) ended: watch::Sender<()>,
+    /// What its driver brought along; `None` until a worker needs it.
+    pub(super) files: Option<Arc<SessionFiles>>,
     /// `None` until the driver attaches.
     pub(super) outbox: Option<Outbox>,
     /// Nothing begins for it: its driver does not take its outcomes.
@@ -112,6 +114,7 @@ impl Registry {
             presence,
             blobs: Arc::new(blobs),
             ended: watch::Sender::new(()),
+            files: None,
             outbox: None,
             piled: false,
         };

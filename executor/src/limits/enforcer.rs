@@ -11,8 +11,10 @@ use super::enforcement::Together;
 use super::instance::Instance;
 use super::prepare::Encloser;
 use super::pressure::Usage;
+use super::scratch::Scratch;
+use super::session_files::SessionFiles;
 use super::{Enclosure, Enforcement, LimitOptions, Limits, Mechanism, Passed, Shortage};
-use crate::identifiers::{Pid, WorkerId};
+use crate::identifiers::{Pid, SessionId, WorkerId};
 use crate::pool::ProgressPage;
 
 /// Encloses workers.
@@ -110,6 +112,20 @@ impl Enforcer {
         *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
         self.groups.close();
         self.encloser.close();
+    }
+
+    /// A directory for what a session brings along; made when it is asked for.
+    pub(crate) fn session_files(&self, session: SessionId) -> SessionFiles {
+        SessionFiles::new(self.clone(), session)
+    }
+
+    /// Makes that directory.
+    ///
+    /// # Errors
+    /// When it cannot be made, or the agent ends.
+    pub(super) fn session_directory(&self, session: SessionId) -> io::Result<Scratch> {
+        let _open = self.open()?;
+        self.encloser.session_directory(session)
     }
 
     fn open(&self) -> io::Result<RwLockReadGuard<'_, bool>> {

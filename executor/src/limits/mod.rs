@@ -23,6 +23,7 @@ mod rlimits;
 mod scratch;
 mod scratch_removal;
 mod scratch_size;
+mod session_files;
 mod watch;
 mod watch_loop;
 
@@ -34,4 +35,5 @@ pub(crate) use enclosure::{Counters, Enclosure};
 pub use enforcement::{Enforcement, Mechanism};
 pub(crate) use enforcer::Enforcer;
 pub(crate) use pressure::Shortage;
+pub(crate) use session_files::SessionFiles;
 pub(crate) use watch::{Passed, Resource};

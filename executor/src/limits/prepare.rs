@@ -14,7 +14,7 @@ use super::scratch::{Scratch, ScratchRoot, remove_stale};
 use super::watch::Passed;
 use super::watch_loop::Watcher;
 use super::{Enclosure, LimitOptions, Limits, rlimits};
-use crate::identifiers::{Pid, WorkerId};
+use crate::identifiers::{Pid, SessionId, WorkerId};
 use crate::pool::ProgressPage;
 use crate::processes::Process;
 
@@ -96,11 +96,20 @@ impl Encloser {
     /// The directory of a worker, in the agent's, which is made for the first
     /// of them.
     fn scratch(&self, worker: WorkerId) -> io::Result<Scratch> {
+        self.root()?.directory(worker)
+    }
+
+    /// The directory of a session, likewise.
+    pub(super) fn session_directory(&self, session: SessionId) -> io::Result<Scratch> {
+        self.root()?.session_directory(session)
+    }
+
+    fn root(&self) -> io::Result<Arc<ScratchRoot>> {
         let mut root = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match root.take() {
             Some(made) => made,
             None => Arc::new(ScratchRoot::create(&self.below)?),
         };
-        root.insert(made).directory(worker)
+        Ok(Arc::clone(root.insert(made)))
     }
 }

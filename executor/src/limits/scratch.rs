@@ -4,6 +4,7 @@
 //! <scratch-directory>/
 //!   clutch-<pid>-<start>/        an agent's, locked as long as it runs
 //!     w<worker>/                 one worker's, its `TMPDIR`
+//!     s<session>/                one session's, for code of its driver
 //! ```
 //!
 //! Tasks write what they like in there, links to elsewhere included, so nothing
@@ -20,7 +21,7 @@ use rustix::io::Errno;
 
 use super::instance::Instance;
 use super::scratch_removal::{open_directory, remove_tree, remove_tree_until};
-use crate::identifiers::WorkerId;
+use crate::identifiers::{SessionId, WorkerId};
 
 /// How long an agent that ends removes files. Who waits for its end is not
 /// served by more, and the next agent removes the rest when it starts.
@@ -35,7 +36,7 @@ pub(super) struct ScratchRoot {
     directory: OwnedFd,
 }
 
-/// A worker's directory. Removed when dropped, which takes as long as it has
+/// A worker's directory, or a session's. Removed when dropped, which takes as long as it has
 /// files.
 #[derive(Debug)]
 pub(super) struct Scratch {
@@ -77,7 +78,18 @@ impl ScratchRoot {
     /// # Errors
     /// When it cannot be made.
     pub(super) fn directory(self: &Arc<Self>, worker: WorkerId) -> io::Result<Scratch> {
-        let name = format!("w{}", worker.0);
+        self.directory_named(format!("w{}", worker.0))
+    }
+
+    /// Makes the directory of a session.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn session_directory(self: &Arc<Self>, session: SessionId) -> io::Result<Scratch> {
+        self.directory_named(format!("s{}", session.0))
+    }
+
+    fn directory_named(self: &Arc<Self>, name: String) -> io::Result<Scratch> {
         let told = |error: Errno| {
             let text = format!("scratch directory `{}`: {error}", self.path.join(&name).display());
             io::Error::new(error.kind(), text)

@@ -24,6 +24,6 @@ pub(crate) use reaper::Reaper;
 pub(crate) use worker::fuzzing;
 pub(crate) use worker::{
     Assignment, Attempt, BatchOutcome, Note, Order, Output, OutputStream, Saved, Timings, Usage,
-    Value, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart, start_worker,
+    Value, WorkerCode, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart, start_worker,
 };
 pub(crate) use zygote::{Zygote, ZygoteOptions, ZygoteState};

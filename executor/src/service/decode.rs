@@ -1,5 +1,6 @@
 //! From the wire to what the rooms understand, refusing by field name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use clutch_worker_link::Access;
 use crate::blobs::Digest;
 use crate::identifiers::{ProfileId, SessionId};
 use crate::limits::Limits;
-use crate::session::{BlobUses, CallSettings, Profile, Said};
+use crate::session::{BlobUses, CallSettings, CodeUse, Profile, Said};
 
 /// One thing that a driver says.
 #[derive(Debug)]
@@ -59,7 +60,9 @@ pub(super) fn spoken(session: SessionId, frame: v1::ClientFrame) -> Result<Spoke
                 workers: Some(profile.workers).filter(|workers| *workers > 0),
                 setup: profile.setup,
                 limits: limits(profile.limits.unwrap_or_default())?,
+                code: Arc::default(),
             },
+            code: profile.code.iter().map(code).collect::<Result<_, _>>()?,
         },
         Body::OpenCall(call) => Said::OpenCall {
             call: call.call_id,
@@ -98,16 +101,21 @@ fn offered(offer: &v1::OfferBlob) -> Result<BlobSaid, DecodeError> {
     if offer.digest.is_empty() {
         return Ok(BlobSaid::Offer { blob, bytes, digest: None, writable });
     }
-    let length = offer.digest.len();
-    let digest = Digest::try_from(&*offer.digest).map_err(|_| DecodeError::Length {
-        field: "digest",
-        length,
-        expected: 32,
-    })?;
+    let digest = digest(&offer.digest)?;
     if writable {
         return Err(DecodeError::WritableDigest);
     }
     Ok(BlobSaid::Offer { blob, bytes, digest: Some(digest), writable })
+}
+
+fn code(archive: &v1::CodeArchive) -> Result<CodeUse, DecodeError> {
+    let (blob, working_directory) = (archive.blob_id, archive.working_directory);
+    Ok(CodeUse { blob, digest: digest(&archive.digest)?, working_directory })
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, DecodeError> {
+    let (field, length, expected) = ("digest", bytes.len(), 32);
+    Digest::try_from(bytes).map_err(|_| DecodeError::Length { field, length, expected })
 }
 
 fn blob_uses(
@@ -180,6 +188,21 @@ mod tests {
         let short = DecodeError::Length { field: "digest", length: 31, expected: 32 };
         assert_eq!(offer(&[7; 31], false).unwrap_err(), short);
         assert_eq!(offer(&[7; 32], true).unwrap_err(), DecodeError::WritableDigest);
+    }
+
+    #[test]
+    fn code_has_a_whole_digest() {
+        let archive = |length| v1::CodeArchive {
+            blob_id: 3,
+            digest: vec![7; length].into(),
+            working_directory: true,
+        };
+        let used = code(&archive(32)).unwrap();
+        assert!(used.blob == 3 && used.digest == [7; 32] && used.working_directory);
+        for length in [0, 33] {
+            let refused = DecodeError::Length { field: "digest", length, expected: 32 };
+            assert_eq!(code(&archive(length)).unwrap_err(), refused);
+        }
     }
 
     #[test]

@@ -264,6 +264,22 @@ impl SessionBlobs {
         }
     }
 
+    /// One blob, to read; pinned as long as the caller keeps it.
+    ///
+    /// # Errors
+    /// As of [`Self::resolve`].
+    pub(crate) fn pin(&self, blob: u64) -> Result<Result<Held, Failure>, Violation> {
+        let mut held = HashMap::new();
+        match self.table().pin(blob, Access::Read, &mut held) {
+            Ok(used) => {
+                let unknown = Violation::Unknown { what: "blob", number: blob };
+                held.remove(&used.blob).map(Ok).ok_or(unknown)
+            }
+            Err(Unresolved::Broken(violation)) => Err(violation),
+            Err(Unresolved::Refused(failure)) => Ok(Err(failure)),
+        }
+    }
+
     /// Keeps a result until it is fetched; gives its number.
     pub(crate) fn keep_result(&self, blob: Blob) -> u64 {
         let mut table = self.table();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Charge;
-use crate::blobs::BatchBlobs;
+use crate::blobs::{BatchBlobs, Held};
 use crate::clock::Monotonic;
 use crate::failure::Failure;
 use crate::identifiers::{BatchId, CallId, ProfileId};
@@ -38,6 +38,18 @@ pub(crate) struct Profile {
     pub(crate) setup: Bytes,
     /// What each worker may use.
     pub(crate) limits: Limits,
+    /// Code of the driver, in the order of the search path.
+    pub(crate) code: Arc<[CodeArchive]>,
+}
+
+/// A zip archive with code of the driver; pinned as long as its profile.
+#[derive(Debug)]
+pub(crate) struct CodeArchive {
+    pub(crate) held: Held,
+    /// Its digest in hexadecimal, by the driver's word: where it is unpacked.
+    pub(crate) name: String,
+    /// Tasks start in the directory into which it is unpacked.
+    pub(crate) working_directory: bool,
 }
 
 /// What holds for all batches of a call.

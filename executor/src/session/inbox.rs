@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::blobs::{BlobUses, SessionBlobs};
 use super::ceilings::Ceilings;
+use super::code::{CodeUse, pinned};
 use super::command::{Batch, CallSettings, Command, Profile};
 use super::quota::{Charge, Quota};
 use crate::blobs::BatchBlobs;
@@ -19,7 +20,7 @@ use crate::identifiers::{BatchId, CallId, ProfileId, SessionId};
 #[derive(Debug)]
 pub(crate) enum Said {
     /// Describes workers.
-    DefineProfile { profile: u64, settings: Profile },
+    DefineProfile { profile: u64, settings: Profile, code: Vec<CodeUse> },
     /// Opens a call.
     OpenCall { call: u64, profile: u64, settings: CallSettings },
     /// Begins a batch; complete when `payload` has `payload_bytes` bytes.
@@ -104,17 +105,19 @@ impl Inbox {
         }
         self.between_payloads()?;
         match said {
-            Said::DefineProfile { profile, settings } => {
+            Said::DefineProfile { profile, settings, code } => {
+                let code = pinned(&code, &self.blobs)?;
                 let limits = self.ceilings.limits(settings.limits);
-                let refused = limits.as_ref().err().cloned();
+                let granted = limits.and_then(|limits| Ok((limits, code?)));
+                let refused = granted.as_ref().err().cloned();
                 if self.profiles.insert(profile, refused).is_some() {
                     return Err(Violation::UsedTwice { what: "profile", number: profile });
                 }
-                let define = |limits| {
+                let define = |(limits, code)| {
                     let id = ProfileId { session, profile };
-                    Command::DefineProfile(id, Profile { limits, ..settings })
+                    Command::DefineProfile(id, Profile { limits, code, ..settings })
                 };
-                Ok(limits.ok().map(define))
+                Ok(granted.ok().map(define))
             }
             Said::OpenCall { call, profile, settings } => {
                 let Some(refused) = self.profiles.get(&profile) else {
@@ -270,8 +273,9 @@ mod tests {
     fn define(profile: u64, memory_bytes: u64) -> Said {
         let limits = Limits { memory_bytes: Some(memory_bytes), ..Limits::default() };
         let (variables, setup) = (Vec::new(), Bytes::new());
-        let settings = Profile { variables, workers: None, setup, limits };
-        Said::DefineProfile { profile, settings }
+        let code = Arc::default();
+        let settings = Profile { variables, workers: None, setup, limits, code };
+        Said::DefineProfile { profile, settings, code: Vec::new() }
     }
 
     fn open(call: u64, profile: u64) -> Said {

@@ -3,6 +3,7 @@
 
 mod blobs;
 mod ceilings;
+mod code;
 mod command;
 mod inbox;
 mod outbox;
@@ -11,7 +12,8 @@ mod share;
 
 pub(crate) use blobs::{BlobUses, LineGuard, Offered, SessionBlobs};
 pub(crate) use ceilings::Ceilings;
-pub(crate) use command::{Batch, CallSettings, Command, Profile};
+pub(crate) use code::CodeUse;
+pub(crate) use command::{Batch, CallSettings, CodeArchive, Command, Profile};
 pub(crate) use inbox::{Inbox, Said, Violation};
 pub(crate) use outbox::{Outbox, OutboxReceiver, Sent, outbox};
 pub(crate) use quota::{Charge, Quota};

@@ -196,8 +196,8 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_SCRATCH_LIMIT_BYTES", value_name = "DEFAULT[:MOST]")]
     pub scratch_limit_bytes: Option<String>,
 
-    /// Directory in which workers with a limit on it get a scratch directory. Default: the
-    /// system's directory for temporary files.
+    /// Directory in which workers with a limit on it get a scratch directory, and sessions one
+    /// for code of their drivers. Default: the system's directory for temporary files.
     #[arg(long, env = "CLUTCH_SCRATCH_DIRECTORY", value_name = "DIRECTORY")]
     pub scratch_directory: Option<PathBuf>,
 

@@ -9,9 +9,9 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use clutch_worker_link::{
-    BatchReport, FailureReport, Frame, FromWorker, FromZygote, MAX_DESCRIPTORS, PREFIX_BYTES,
-    PROGRESS_BYTES, RunBatch, SavedReport, ToWorker, ToZygote, ZygoteHello, read_frame_blocking,
-    receive_with_descriptors, send_with_descriptors, write_frame_blocking,
+    BatchReport, DriverCode, FailureReport, Frame, FromWorker, FromZygote, MAX_DESCRIPTORS,
+    PREFIX_BYTES, PROGRESS_BYTES, RunBatch, SavedReport, ToWorker, ToZygote, ZygoteHello,
+    read_frame_blocking, receive_with_descriptors, send_with_descriptors, write_frame_blocking,
 };
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal};
@@ -151,7 +151,7 @@ impl Worker {
         threads: u32,
         profile: &[u8],
     ) {
-        self.send(&ToWorker::Setup { variables, threads }, profile);
+        self.send(&ToWorker::Setup { variables, threads, code: DriverCode::default() }, profile);
         let answer = self.receive();
         assert_eq!(answer.message, FromWorker::Ready);
     }

@@ -1,6 +1,6 @@
 //! What a new worker is like.
 
-use clutch_worker_link::{FromWorker, Phase, ToWorker};
+use clutch_worker_link::{DriverCode, FromWorker, Phase, ToWorker};
 
 use crate::harness::Zygote;
 
@@ -67,7 +67,10 @@ fn an_initializer_that_raises_ends_the_worker_with_its_exception() {
     let zygote = Zygote::start("");
     let mut worker = zygote.bare_worker();
     let profile = b"(Vinitializer\ncoperator\ntruediv\nVinitargs\n(I1\nI0\ntd.";
-    worker.send(&ToWorker::Setup { variables: Vec::new(), threads: 1 }, profile);
+    worker.send(
+        &ToWorker::Setup { variables: Vec::new(), threads: 1, code: DriverCode::default() },
+        profile,
+    );
     let answer = worker.receive();
     let FromWorker::SetupFailed(failure) = answer.message else { panic!("set up") };
     assert_eq!(failure.phase, Phase::Initializer);

@@ -28,9 +28,9 @@ pub use frame::{
     read_frame_blocking, write_frame_blocking,
 };
 pub use message::{
-    Access, BUFFER_ALIGNMENT, BatchReport, BufferUse, ExceptionReport, FailureReport, FromWorker,
-    FromZygote, Leftovers, MAX_IMPORTED, MAX_MODULE_NAME_BYTES, MappedBlob, Phase, RunBatch,
-    SavedReport, SharedObject, ToWorker, ToZygote, ZygoteHello,
+    Access, BUFFER_ALIGNMENT, BatchReport, BufferUse, CodeArchive, DriverCode, ExceptionReport,
+    FailureReport, FromWorker, FromZygote, Leftovers, MAX_IMPORTED, MAX_MODULE_NAME_BYTES,
+    MappedBlob, Phase, RunBatch, SavedReport, SharedObject, ToWorker, ToZygote, ZygoteHello,
 };
 pub use progress::{PROGRESS_BYTES, Progress, ProgressReading};
 pub use thread_variables::THREAD_VARIABLES;

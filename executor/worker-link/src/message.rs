@@ -72,6 +72,8 @@ pub enum ToWorker {
         /// Threads that inner pools (OpenMP, BLAS) may use, where `variables`
         /// does not say.
         threads: u32,
+        /// Code of the driver for the search path.
+        code: DriverCode,
     },
     /// Run a batch. Payload: the pickled list of `(function, args, kwargs)`.
     Run(RunBatch),
@@ -82,6 +84,27 @@ pub enum ToWorker {
     Forget(Vec<u64>),
     /// Leave: run exit handlers and end with code 0.
     Retire,
+}
+
+/// Modules that live only at the driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverCode {
+    /// Directory of the session, in which each archive is unpacked once, by
+    /// whichever worker comes first; empty: there is no code.
+    pub directory: String,
+    /// In the order of the search path.
+    pub archives: Vec<CodeArchive>,
+}
+
+/// A zip archive with code of the driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeArchive {
+    /// The blob that it is, mapped before. The worker forgets it by itself.
+    pub blob: u64,
+    /// Name of the directory into which it is unpacked: hexadecimal digits.
+    pub name: String,
+    /// Tasks start there.
+    pub working_directory: bool,
 }
 
 /// A batch to run.

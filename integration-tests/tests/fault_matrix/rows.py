@@ -1,8 +1,8 @@
 """The rows of the fault matrix, and the tests that hold them.
 
 Rows that begin with T are about how tasks end and what they leave, L about limits, A
-about the agent and its zygotes, S about workers and blobs that mean harm, X about long
-runs. A row is held by the tests of this folder whose name or whose case begins with its
+about the agent and its zygotes, S about workers and blobs that mean harm, V about
+different environments, X about long runs. A row is held by the tests of this folder whose name or whose case begins with its
 number, and by those that are named here. Where we promise something else than others
 would expect, the row says so.
 """
@@ -276,6 +276,14 @@ HARM = {
     ),
 }
 
+VERSIONS = {
+    "V04": Row(
+        "a module is missing on a worker",
+        "the error names the environment, the machine, and how to ship it",
+        ("test_code.py::test_v04_a_missing_module_names_the_environment_and_the_way_to_ship_it",),
+    ),
+}
+
 LONG_RUNS = {
     "X01": Row(
         "workers, zygotes and agents are killed at random",
@@ -292,4 +300,4 @@ LONG_RUNS = {
     ),
 }
 
-ROWS = TASKS | LIMITS | AGENT | HARM | LONG_RUNS
+ROWS = TASKS | LIMITS | AGENT | HARM | VERSIONS | LONG_RUNS

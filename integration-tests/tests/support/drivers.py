@@ -39,17 +39,34 @@ class Driver:
         Arguments of the script.
     python : str
         Interpreter.
+    files : dict or None
+        Contents of files beside the script, by their names.
     **environment : str
         Changes to the environment.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the script is.
     """
 
     def __init__(
-        self, source: str, *arguments: str, python: str = sys.executable, **environment: str
+        self,
+        source: str,
+        *arguments: str,
+        python: str = sys.executable,
+        files: dict[str, str] | None = None,
+        **environment: str,
     ) -> None:
         self.mark = uuid.uuid4().hex
         self._folder = tempfile.TemporaryDirectory(prefix="clutch-test-")
         script = Path(self._folder.name) / "script.py"
         script.write_text(_PREAMBLE + textwrap.dedent(source))
+        self.folder = script.parent
+        for name, content in (files or {}).items():
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(textwrap.dedent(content))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.process = subprocess.Popen(
             [python, str(script), *arguments],
@@ -124,7 +141,7 @@ class Driver:
                 self.lines.append(line.decode(errors="replace").rstrip("\n"))
 
 
-def run_script(source: str, *arguments: str, **options: str) -> dict[str, Any]:
+def run_script(source: str, *arguments: str, **options: Any) -> dict[str, Any]:
     """Run a script to its good end; return the facts that it said."""
     with Driver(source, *arguments, **options) as driver:
         return driver.finish()

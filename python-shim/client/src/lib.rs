@@ -9,6 +9,7 @@ mod call;
 mod conversation;
 mod courier;
 mod data_line;
+mod digest;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod handshake;
@@ -26,6 +27,7 @@ mod upload;
 pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, ResultBlob, Value};
 pub use clutch_access::{Access, AccessError, Address, AddressError, Role, StoredFile};
 pub use courier::Errand;
+pub use digest::digest;
 pub use handshake::OpenError;
 pub use output::{LinkEvent, News, Outputs};
 pub use row::{Noted, Row, Rows};

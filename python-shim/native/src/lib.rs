@@ -5,6 +5,7 @@
 mod access;
 mod buffer;
 mod call;
+mod digest;
 mod ending;
 mod errors;
 mod mapping;
@@ -20,6 +21,8 @@ mod _native {
     use crate::access::read_access_file;
     #[pymodule_export]
     use crate::call::Call;
+    #[pymodule_export]
+    use crate::digest::digest;
     #[pymodule_export]
     use crate::errors::{BlobRefusedError, OpenDeniedError, OpenFailedError, OpenRefusedError};
     #[pymodule_export]

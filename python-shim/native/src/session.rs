@@ -127,12 +127,19 @@ impl Session {
         self.session.has_data_line()
     }
 
+    #[getter]
+    fn takes_code(&self) -> bool {
+        let protocol = self.session.opened().protocol.unwrap_or_default();
+        protocol.major > 1 || protocol.minor >= 1
+    }
+
     fn define_profile(
         &self,
         variables: Vec<(String, String)>,
         workers: u32,
         setup: &Bound<'_, PyBytes>,
         limits: Limits,
+        code: Vec<(u64, Vec<u8>, bool)>,
     ) -> u64 {
         let (memory_bytes, cpus, processes, open_files, scratch_bytes, soft_memory) = limits;
         let limits =
@@ -143,7 +150,7 @@ impl Session {
             workers,
             setup: bytes::Bytes::copy_from_slice(setup.as_bytes()),
             limits: Some(limits).filter(|limits| *limits != v1::Limits::default()),
-            code: Vec::new(),
+            code: code.into_iter().map(archive).collect(),
         })
     }
 
@@ -263,4 +270,8 @@ impl Session {
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.session.close());
     }
+}
+
+fn archive((blob_id, digest, working_directory): (u64, Vec<u8>, bool)) -> v1::CodeArchive {
+    v1::CodeArchive { blob_id, digest: digest.into(), working_directory }
 }

@@ -32,6 +32,9 @@ class Mapping:
     def address(self) -> int:
         """Where it begins in this process."""
 
+def digest(data: bytes) -> bytes:
+    """Compute the BLAKE3 digest by which content is known to agents."""
+
 Uses = Sequence[tuple[int, int]]
 """Blobs, by name, and what workers may do with each: a ``BlobAccess``."""
 
@@ -146,14 +149,21 @@ class Session:
     def shares_memory(self) -> bool:
         """Whether blobs go through shared memory."""
 
+    @property
+    def takes_code(self) -> bool:
+        """Whether the agent knows what code of a driver is."""
+
     def define_profile(
         self,
         variables: Sequence[tuple[str, str]],
         workers: int,
         setup: bytes,
         limits: tuple[int, float, int, int, int, bool],
+        code: Sequence[tuple[int, bytes, bool]],
     ) -> int:
-        """Describe workers, see `WorkerProfile`; gives the profile's name."""
+        """Describe workers, see `WorkerProfile`; gives the profile's name. `code`: blobs that
+        are archives, their digests, and whether tasks start in them.
+        """
 
     def open_call(
         self,

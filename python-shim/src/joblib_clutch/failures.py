@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import sys
 from typing import Any
 
 from joblib_clutch import exceptions as errors
+from joblib_clutch.code.missing import how_to_ship
 from joblib_clutch.evidence import Attempt, breach
 
 # Every kind of the contract, with the class that stands for it.
@@ -84,15 +86,21 @@ def to_exception(failure: dict[str, Any], *, functions: list[object], host: str)
     """
     cause = _rebuilt(failure)
     index = failure["task_index"]
+    hint = how_to_ship(failure["exception_type"], failure["exception_text"], cause)
     if failure["kind"] == "TASK_RAISED" and cause is not None:
         _note(cause, _place(failure, functions, host))
+        if hint is not None:
+            _note(cause, f"{failure['message']}; {hint}")
+            if sys.version_info < (3, 11):  # no notes
+                text = f"{failure['traceback']}{failure['message']}; {hint}\n"
+                cause.__cause__ = RemoteTraceback(text)
         return cause
     limit, peak = breach(failure["kind"], *failure["breach"]) if failure["breach"] else (None, None)
     error = class_of(failure["kind"])(
         _message(failure),
         kind=failure["kind"],
         fault=failure["fault"],
-        advice=failure["advice"],
+        advice=hint or failure["advice"],
         task_index=index,
         function=function_name(functions, index),
         host=host,

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from joblib_clutch.exceptions import AgentUnavailableError, CallCancelledError
-from joblib_clutch.session import SessionLostError
+from joblib_clutch.lost import SessionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cloudpickle
 from joblib.parallel import ParallelBackendBase
 
+from joblib_clutch.code.places import is_installed
+from joblib_clutch.code.shipment import NOTHING, Shipment, shipment_of
 from joblib_clutch.exceptions import ArgumentPickleError
 
 if TYPE_CHECKING:
@@ -64,12 +66,15 @@ class WorkerProfile(NamedTuple):
         Pickled dictionary for the interpreter host.
     limits : WorkerLimits
         What each worker may use.
+    shipment : Shipment
+        Code that goes along.
     """
 
     variables: tuple[tuple[str, str], ...]
     workers: int
     setup: bytes
     limits: WorkerLimits = WorkerLimits()
+    shipment: Shipment = NOTHING
 
 
 class DeferredInitializer:
@@ -136,7 +141,30 @@ def worker_profile(
         workers=workers,
         setup=pickle.dumps(setup, protocol=5),
         limits=_limits(settings),
+        shipment=shipment_of(settings),
     )
+
+
+def setup_elsewhere(setup: bytes) -> bytes:
+    """Change a setup for workers that do not see the driver's files.
+
+    What is installed at the driver is not theirs; of the rest they have what is there
+    all the same.
+
+    Parameters
+    ----------
+    setup : bytes
+        As in `WorkerProfile`.
+
+    Returns
+    -------
+    bytes
+        Likewise.
+    """
+    values = pickle.loads(setup)
+    values["sys_path"] = [entry for entry in values["sys_path"] if not is_installed(entry)]
+    values["elsewhere"] = True
+    return pickle.dumps(values, protocol=5)
 
 
 def _limits(settings: Settings) -> WorkerLimits:

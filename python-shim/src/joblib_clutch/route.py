@@ -17,7 +17,7 @@ from joblib_clutch.exceptions import (
     ClutchWarning,
 )
 from joblib_clutch.failures import function_name
-from joblib_clutch.session import SessionLostError
+from joblib_clutch.lost import SessionLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,10 +15,13 @@ import joblib
 
 from joblib_clutch import _native
 from joblib_clutch.access import denied
+from joblib_clutch.code.delivery import Delivery
 from joblib_clutch.courier import start_courier
 from joblib_clutch.exceptions import AgentUnavailableError, ClutchError, QuotaExceededError
 from joblib_clutch.failures import class_of
+from joblib_clutch.lost import SessionLostError
 from joblib_clutch.output import OutputPrinter
+from joblib_clutch.profile import setup_elsewhere
 from joblib_clutch.version import __version__
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from joblib_clutch.call import CallPlan
+    from joblib_clutch.code.shipment import Piece
     from joblib_clutch.profile import WorkerProfile
     from joblib_clutch.settings import Lease
 
@@ -83,7 +87,9 @@ class Session:
         self._lost: AgentUnavailableError | None = None
         self._lost_by = ""
         self.ended = False
-        self._profiles: dict[WorkerProfile, int] = {}
+        # By the digests of the code that goes with each.
+        self._profiles: dict[tuple[WorkerProfile, tuple[bytes, ...]], int] = {}
+        self._delivery = Delivery(self)
         self.native = _open(address, lease, access)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
@@ -208,18 +214,26 @@ class Session:
         self.native.close()
 
     def _profile_id(self, profile: WorkerProfile) -> int:
+        pieces: tuple[Piece, ...] = ()
+        elsewhere = False
+        if not profile.shipment.is_local:
+            # Without the lock: it may take as long as an upload.
+            elsewhere = self._delivery.is_elsewhere(profile.shipment)
+            pieces = self._delivery.pieces(profile.shipment, elsewhere=elsewhere)
+        key = (profile, tuple(piece.archive.digest for piece in pieces))
+        profile_id = self._profiles.get(key)
+        if profile_id is not None:
+            return profile_id
+        code = self._delivery.deliver(pieces)
+        setup = setup_elsewhere(profile.setup) if elsewhere else profile.setup
         with self._lock:
-            profile_id = self._profiles.get(profile)
+            profile_id = self._profiles.get(key)
             if profile_id is None:
                 profile_id = self.native.define_profile(
-                    profile.variables, profile.workers, profile.setup, profile.limits
+                    profile.variables, profile.workers, setup, profile.limits, code
                 )
-                self._profiles[profile] = profile_id
+                self._profiles[key] = profile_id
             return profile_id
-
-
-class SessionLostError(Exception):
-    """The agent was lost while something was asked of it."""
 
 
 class SessionBlobs:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib_clutch import access, quantities
@@ -112,6 +116,15 @@ class Settings:
         joblib's: what workers may do with such arrays: read them (``"r"``),
         write to a private copy (``"c"``) or to a common one (``"r+"``,
         ``"w+"``); None: they get an array of their own.
+    ship_code : bool or str
+        Whether modules that live only at the driver go to the workers: ``"auto"``,
+        where the agent does not see the driver's files; True, always; False, never.
+    py_modules : tuple
+        Modules that go to the workers in any case: modules, their names, or paths of
+        package folders, files, zip files and wheels.
+    working_dir : str or None
+        A folder of which each agent gets a copy, in which tasks start; None: tasks
+        start in the driver's directory where the agent has it.
     """
 
     agents: access.Agents | None = None
@@ -132,6 +145,9 @@ class Settings:
     max_slots: int | None = None
     max_nbytes: int | None = _MAX_NBYTES
     mmap_mode: str | None = "r"
+    ship_code: bool | str = "auto"
+    py_modules: tuple[Any, ...] = ()
+    working_dir: str | None = None
 
     def merged(self, options: Mapping[str, Any]) -> Settings:
         """Apply options on top of these.
@@ -203,6 +219,10 @@ class Settings:
         self._set("max_nbytes", quantities.array_size("max_nbytes", self.max_nbytes))
         if not isinstance(self.soft_memory, bool):
             raise TypeError(f"soft_memory must be True or False, not {self.soft_memory!r}")
+        if self.ship_code not in (True, False, "auto"):
+            raise ValueError(f"ship_code must be True, False or 'auto', not {self.ship_code!r}")
+        self._set("py_modules", _modules(self.py_modules))
+        self._set("working_dir", _folder(self.working_dir))
         if self.mmap_mode not in _MMAP_MODES:
             raise ValueError(
                 f"mmap_mode must be one of {', '.join(map(repr, _MMAP_MODES))},"
@@ -212,3 +232,23 @@ class Settings:
     def _set(self, name: str, value: object) -> None:
         # The dataclass is frozen for its users, not for its own constructor.
         object.__setattr__(self, name, value)
+
+
+def _modules(wanted: object) -> tuple[Any, ...]:
+    many = isinstance(wanted, Iterable) and not isinstance(wanted, (str, os.PathLike))
+    items = tuple(wanted) if many else (wanted,)  # type: ignore[arg-type]
+    for item in items:
+        if not isinstance(item, (ModuleType, str, os.PathLike)):
+            raise TypeError(f"py_modules must be modules, names or paths, not {item!r}")
+    return items
+
+
+def _folder(path: object) -> str | None:
+    if path is None:
+        return None
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"working_dir must be a path, not {path!r}")
+    absolute = Path(os.fspath(path)).absolute()
+    if not absolute.is_dir():
+        raise ValueError(f"working_dir: there is no folder {str(path)!r}")
+    return str(absolute)

@@ -68,6 +68,7 @@ impl Liar {
                 threads: 1,
                 payload: bytes::Bytes::new(),
                 limits: Limits::default(),
+                code: None,
             },
             options: PoolOptions { max_batch_bytes: 9, ..settings.pool },
             reaper: Reaper::default(),

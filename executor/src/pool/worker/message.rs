@@ -10,9 +10,10 @@ use crate::blobs::{BatchBlobs, Buffers, Releases, Store};
 use crate::clock::Monotonic;
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{BatchId, Pid, WorkerId};
-use crate::limits::{Enforcer, Limits};
+use crate::limits::{Enforcer, Limits, SessionFiles};
 use crate::pool::{ProgressPage, Reaper, Zygote};
 use crate::scheduler::StopReason;
+use crate::session::CodeArchive;
 use crate::settings::PoolOptions;
 
 /// Everything that a worker is started with.
@@ -46,6 +47,17 @@ pub(crate) struct WorkerSetup {
     pub(crate) payload: Bytes,
     /// What it may use, with all that it starts.
     pub(crate) limits: Limits,
+    /// Modules that live only at the driver.
+    pub(crate) code: Option<WorkerCode>,
+}
+
+/// Code of the driver for a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkerCode {
+    /// Where the session's workers unpack it. Stays as long as one of them.
+    pub(crate) files: Arc<SessionFiles>,
+    /// In the order of the search path.
+    pub(crate) archives: Arc<[CodeArchive]>,
 }
 
 /// A batch for a worker.

@@ -1,5 +1,6 @@
 //! One worker process: a task that owns its line, its pipes and its end.
 
+mod code;
 mod dying;
 mod enclosed;
 #[cfg(feature = "fuzzing")]
@@ -15,6 +16,6 @@ mod start;
 
 pub(crate) use message::{
     Assignment, Attempt, BatchOutcome, Note, Order, Output, OutputStream, Saved, Timings, Usage,
-    Value, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart,
+    Value, WorkerCode, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart,
 };
 pub(crate) use start::start_worker;

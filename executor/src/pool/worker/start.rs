@@ -17,10 +17,10 @@ use super::dying::SETTLE;
 use super::enclosed::Enclosed;
 use super::life::Life;
 use super::message::{Order, Remains, WorkerEvent, WorkerHandle, WorkerSetup, WorkerStart};
-use super::outcome;
 use super::output::Outputs;
 use super::process::{Happening, Process, signal};
 use super::reader::Reader;
+use super::{code, mapping, outcome};
 use crate::failure::{Failure, Kind};
 use crate::pool::death::{
     KILLED, MemoryEvidence, SETTING_UP, explain_lost, explain_start, explain_start_limit,
@@ -144,10 +144,20 @@ async fn fork(start: &WorkerStart, orders: mpsc::Receiver<Order>) -> Result<Proc
 async fn set_up(process: &mut Process, setup: WorkerSetup) -> Option<Failure> {
     let mut variables = setup.variables;
     variables.extend(process.enclosed.variables());
-    let message = ToWorker::Setup { variables, threads: setup.threads };
-    // A write that fails means a dead worker, which the first answer shows.
-    write_frame(&mut process.line, &message, &[setup.payload]).await.ok();
     let failed = |kind, why: String| Some(Failure::new(kind, why));
+    let code = match setup.code.as_ref().map(code::placed).transpose() {
+        Ok(code) => code.unwrap_or_default(),
+        Err(error) => {
+            let why = format!("there is no place for the driver's code: {error}");
+            return failed(Kind::WorkerStartFailed, why);
+        }
+    };
+    let message = ToWorker::Setup { variables, threads: setup.threads, code };
+    // A write that fails means a dead worker, which the first answer shows.
+    let archives = setup.code.iter().flat_map(|code| code.archives.iter());
+    let archives: Vec<_> = archives.map(|archive| &archive.held).collect();
+    mapping::give(&process.line, &archives).await.ok();
+    write_frame(&mut process.line, &message, &[setup.payload]).await.ok();
     let pid = process.pid;
     loop {
         match process.next().await {
