@@ -5,11 +5,12 @@ use std::sync::Arc;
 use clutch_protocol::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Extensions, Status, Streaming};
 
 use super::ears::Ears;
 use super::hung_up::HungUp;
 use super::resumable::Resumable;
+use super::said_all::SaidAll;
 use super::speak::{Envelope, Mouth, speak};
 use crate::dispatch::{AttachError, Attached, DispatchHandle, Lease, StreamEnd};
 use crate::session::Inbox;
@@ -22,8 +23,33 @@ const MAX_ENVELOPES: usize = 8;
 pub(super) struct Incoming {
     pub(super) first: v1::ClientEnvelope,
     pub(super) rest: Streaming<v1::ClientEnvelope>,
-    /// Whether the driver has hung up.
-    pub(super) hung_up: HungUp,
+    pub(super) ending: Ending,
+}
+
+/// What tells how a stream ended, once it has.
+#[derive(Debug)]
+pub(super) struct Ending {
+    hung_up: HungUp,
+    said_all: SaidAll,
+}
+
+impl Ending {
+    /// That of a request.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        let hung_up = extensions.get().cloned().unwrap_or_default();
+        Self { hung_up, said_all: extensions.get().cloned().unwrap_or_default() }
+    }
+
+    /// How it ended.
+    pub(super) fn end(&self) -> StreamEnd {
+        if self.said_all.is_set() {
+            StreamEnd::Ended
+        } else if self.hung_up.is_set() || self.said_all.is_cancelled() {
+            StreamEnd::HungUp
+        } else {
+            StreamEnd::Broken
+        }
+    }
 }
 
 /// Begins the conversation of the session that the first envelope names, or
@@ -32,11 +58,11 @@ pub(super) async fn attach(
     dispatch: DispatchHandle,
     resumable: &Resumable,
     mut stream: Streaming<v1::ClientEnvelope>,
-    hung_up: HungUp,
+    ending: Ending,
 ) -> Result<ReceiverStream<Envelope>, Status> {
     let first = stream.message().await?;
     let first = first.ok_or_else(|| Status::invalid_argument("the stream has no envelope"))?;
-    let incoming = Incoming { first, rest: stream, hung_up };
+    let incoming = Incoming { first, rest: stream, ending };
     let (token, resuming) = (incoming.first.session_id.clone(), incoming.first.resume.is_some());
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
     // Whoever resumes finds what it resumes.

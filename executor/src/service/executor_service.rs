@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::attach;
 use super::encode;
 use super::environments::Environments;
-use super::hung_up::HungUp;
 use super::resumable::Resumable;
 use crate::blobs::Store;
 use crate::dispatch::DispatchHandle;
@@ -98,9 +97,9 @@ impl Executor for ExecutorService {
         &self,
         request: Request<Streaming<v1::ClientEnvelope>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let hung_up = request.extensions().get::<HungUp>().cloned().unwrap_or_default();
+        let ending = attach::Ending::of(request.extensions());
         let (dispatch, stream) = (self.dispatch.clone(), request.into_inner());
-        let stream = attach::attach(dispatch, &self.resumable, stream, hung_up).await?;
+        let stream = attach::attach(dispatch, &self.resumable, stream, ending).await?;
         Ok(Response::new(stream))
     }
 

@@ -15,6 +15,7 @@ mod hung_up;
 mod line;
 mod listener;
 mod resumable;
+mod said_all;
 mod server;
 mod speak;
 

@@ -196,7 +196,7 @@ impl Conversation {
         if *current.borrow() != stream {
             return Heard::Superseded;
         }
-        let Incoming { first, mut rest, hung_up } = incoming;
+        let Incoming { first, mut rest, ending } = incoming;
         let mut next = Some(first);
         while let Some(envelope) = next {
             if let Err(status) = self.hear(&mut ears, envelope).await {
@@ -208,15 +208,15 @@ impl Conversation {
                 message = rest.message() => message,
             };
             next = match message {
-                Ok(envelope) => envelope,
+                Ok(Some(envelope)) => Some(envelope),
+                Ok(None) => None,
                 Err(status) => {
-                    let end = if hung_up.is_set() { StreamEnd::HungUp } else { StreamEnd::Broken };
-                    tracing::info!(session = %self.session, ?end, %status, "connection lost");
-                    return Heard::End(end);
+                    tracing::info!(session = %self.session, %status, "connection lost");
+                    None
                 }
             };
         }
-        Heard::End(StreamEnd::Ended)
+        Heard::End(ending.end())
     }
 
     async fn hear(&self, ears: &mut Ears, envelope: v1::ClientEnvelope) -> Result<(), Status> {

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tonic::transport::Server;
 
 use super::listener::Connections;
+use super::said_all::Noting;
 
 /// Bytes that one stream may send before they are read.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -31,7 +32,7 @@ pub(crate) async fn serve_grpc(
         .initial_connection_window_size(STREAM_WINDOW_BYTES * 2)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(service)
+        .add_service(Noting(service))
         .serve_with_incoming_shutdown(connections, async {
             // A teller that is gone means the same.
             stop.await.ok();
