@@ -253,14 +253,28 @@ def test_n11_a_driver_that_takes_its_results_slowly_fills_no_memory(agent, netwo
         until(lambda: not agent.status().sessions, seconds=60)
 
 
-def lost(network, log, gate, happens):
+def test_n01_keepalive_finds_a_connection_that_is_half_open(network, log, gate, caplog):
+    with caplog.at_level(logging.WARNING, "joblib_clutch"), Calling(network, log, gate) as calling:
+        until(lambda: len(runs(log)) == 2, seconds=30)
+        network.hold()
+        tasks.open_gate(gate)
+        until(lambda: caplog.records, seconds=30)
+        # The attempts to come back are held too; with them the last words of the old
+        # connection arrive.
+        network.heal()
+    assert calling.results == list(range(TASKS))
+    assert runs(log) == Counter(range(TASKS))
+    assert len(caplog.records) == 2
+
+
+def lost(network, log, gate, happens, silence=SILENCE):
     """Lose the agent while a call runs; return how long that took to be known."""
     failed = []
 
     def call():
         try:
             with parallel_config(
-                "clutch", agents=network.address, silence_limit=SILENCE, retries=0
+                "clutch", agents=network.address, silence_limit=silence, retries=0
             ):
                 work = (delayed(tasks.noted)(log, number, gate) for number in range(4))
                 Parallel(n_jobs=2, batch_size=1)(work)
@@ -288,6 +302,15 @@ def test_an_agent_that_is_gone_is_not_waited_for(log, gate):
         told, seconds = lost(network, log, gate, dies)
         assert seconds < 5
         assert "Connection refused" in told
+
+
+def test_an_agent_that_does_not_come_back_is_lost_when_the_silence_is_over(agent, log, gate):
+    with Network(agent.address) as network:
+        told, seconds = lost(network, log, gate, network.down, silence=2)
+        assert 1.9 < seconds < 5
+        assert "broken pipe" in told
+        assert "it did not come back within 2 s" in told
+    tasks.open_gate(gate)
 
 
 def test_an_agent_that_was_started_again_is_not_asked_twice(log, gate):

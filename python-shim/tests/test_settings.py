@@ -75,3 +75,15 @@ def test_the_defaults_are_joblibs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().merged(Listening.options) == Settings()
     assert Listening.options["max_nbytes"] == Settings().max_nbytes
     assert Listening.options["mmap_mode"] == Settings().mmap_mode
+
+
+@pytest.mark.parametrize(("given", "meant"), [(None, None), (0, 0), (2.5, 2.5), (60, 60.0)])
+def test_no_silence_is_a_choice_too(given: Any, meant: float | None) -> None:
+    assert Settings().merged({"silence_limit": given}).silence_limit == meant
+
+
+@pytest.mark.parametrize("given", [-1, float("nan"), "1 s", False])
+def test_other_silences_are_refused_by_name(given: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"silence_limit must be .* not ") as caught:
+        Settings().merged({"silence_limit": given})
+    assert repr(given) in str(caught.value)

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use clutch_access::ConnectionEnd;
+use clutch_access::{ConnectionEnd, End};
 use clutch_protocol::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Extensions, Status, Streaming};
 
+use super::connection::Peer;
 use super::ears::Ears;
 use super::resumable::Resumable;
+use super::said_all::SaidAll;
 use super::speak::{Envelope, Mouth, speak};
 use crate::dispatch::{AttachError, Attached, DispatchHandle, Lease, StreamEnd};
 use crate::session::Inbox;
@@ -22,8 +24,36 @@ const MAX_ENVELOPES: usize = 8;
 pub(super) struct Incoming {
     pub(super) first: v1::ClientEnvelope,
     pub(super) rest: Streaming<v1::ClientEnvelope>,
-    /// How its connection ended, once it has.
-    pub(super) connection: ConnectionEnd,
+    pub(super) ending: Ending,
+}
+
+/// What tells how a stream ended, once it has.
+#[derive(Debug)]
+pub(super) struct Ending {
+    connection: ConnectionEnd,
+    said_all: SaidAll,
+}
+
+impl Ending {
+    /// That of a request.
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        let connection = extensions.get::<Peer>().map(|peer| peer.end().clone());
+        let connection = connection.unwrap_or_default();
+        Self { connection, said_all: extensions.get().cloned().unwrap_or_default() }
+    }
+
+    /// How it ended.
+    pub(super) fn end(&self) -> StreamEnd {
+        if self.said_all.is_set() {
+            StreamEnd::Ended
+        } else if self.connection.get() == Some(End::Closed) || self.said_all.is_cancelled() {
+            // The kernel of a machine that is alive closes the connections of a
+            // process that is dead.
+            StreamEnd::HungUp
+        } else {
+            StreamEnd::Broken
+        }
+    }
 }
 
 /// Begins the conversation of the session that the first envelope names, or
@@ -32,11 +62,11 @@ pub(super) async fn attach(
     dispatch: DispatchHandle,
     resumable: &Resumable,
     mut stream: Streaming<v1::ClientEnvelope>,
-    connection: ConnectionEnd,
+    ending: Ending,
 ) -> Result<ReceiverStream<Envelope>, Status> {
     let first = stream.message().await?;
     let first = first.ok_or_else(|| Status::invalid_argument("the stream has no envelope"))?;
-    let incoming = Incoming { first, rest: stream, connection };
+    let incoming = Incoming { first, rest: stream, ending };
     let (token, resuming) = (incoming.first.session_id.clone(), incoming.first.resume.is_some());
     let (envelopes, receiver) = mpsc::channel(MAX_ENVELOPES);
     // Whoever resumes finds what it resumes.

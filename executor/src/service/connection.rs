@@ -50,7 +50,7 @@ impl Connection {
     /// Somebody whom the kernel has named.
     pub(super) fn local(stream: UnixStream, entry: Entry) -> Self {
         let leash = Arc::new(Leash::new(Caller::Local));
-        let socket = Socket::Unix(Watched::new(stream));
+        let socket = Socket::Unix(Watched::new(stream, entry.keepalive()));
         Self { socket, leash, watch: None, entry, heard: false }
     }
 

@@ -7,7 +7,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::attach;
-use super::connection::Peer;
 use super::encode;
 use super::environments::Environments;
 use super::resumable::Resumable;
@@ -107,11 +106,9 @@ impl Executor for ExecutorService {
         &self,
         request: Request<Streaming<v1::ClientEnvelope>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let connection = request.extensions().get::<Peer>().map(|peer| peer.end().clone());
+        let ending = attach::Ending::of(request.extensions());
         let (dispatch, stream) = (self.dispatch.clone(), request.into_inner());
-        let stream =
-            attach::attach(dispatch, &self.resumable, stream, connection.unwrap_or_default())
-                .await?;
+        let stream = attach::attach(dispatch, &self.resumable, stream, ending).await?;
         Ok(Response::new(stream))
     }
 

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::data_line::read_request;
 use super::ears::Ears;
+use super::line::Line;
 use crate::blobs::Store;
 use crate::identifiers::SessionId;
 use crate::limits::LimitOptions;
@@ -49,7 +50,10 @@ pub fn conversation(data: &[u8]) {
     let session = SessionId(1);
     let inbox = Inbox::new(session, quota, ceilings, Arc::clone(&blobs));
     let mut ears = Ears { session, inbox, blobs };
+    let line = Line::default();
     // A refusal is as good as an understanding.
+    line.resume(1, envelope.resume.map_or(0, |resume| resume.received)).ok();
+    line.acknowledge(envelope.acknowledged).ok();
     block_on(async { drop(ears.hear(envelope.frames).await) });
 }
 

@@ -20,6 +20,7 @@ mod line;
 mod listener;
 mod peer_groups;
 mod resumable;
+mod said_all;
 mod server;
 mod speak;
 

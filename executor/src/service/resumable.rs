@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clutch_access::End;
 use clutch_protocol::v1;
 use tokio::sync::{Mutex, MutexGuard, mpsc, watch};
 use tokio::time::timeout;
@@ -197,7 +196,7 @@ impl Conversation {
         if *current.borrow() != stream {
             return Heard::Superseded;
         }
-        let Incoming { first, mut rest, connection } = incoming;
+        let Incoming { first, mut rest, ending } = incoming;
         let mut next = Some(first);
         while let Some(envelope) = next {
             if let Err(status) = self.hear(&mut ears, envelope).await {
@@ -209,18 +208,15 @@ impl Conversation {
                 message = rest.message() => message,
             };
             next = match message {
-                Ok(envelope) => envelope,
+                Ok(Some(envelope)) => Some(envelope),
+                Ok(None) => None,
                 Err(status) => {
-                    // The kernel of a machine that is alive closes the connections of a
-                    // process that is dead.
-                    let closed = connection.get() == Some(End::Closed);
-                    let end = if closed { StreamEnd::HungUp } else { StreamEnd::Broken };
-                    tracing::info!(session = %self.session, ?end, %status, "connection lost");
-                    return Heard::End(end);
+                    tracing::info!(session = %self.session, %status, "connection lost");
+                    None
                 }
             };
         }
-        Heard::End(StreamEnd::Ended)
+        Heard::End(ending.end())
     }
 
     async fn hear(&self, ears: &mut Ears, envelope: v1::ClientEnvelope) -> Result<(), Status> {

@@ -8,6 +8,7 @@ use tonic::transport::Server;
 use super::entry::Entry;
 use super::gate::GateLayer;
 use super::listener::Connections;
+use super::said_all::Noting;
 
 /// Bytes that one stream may send before they are read.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -43,7 +44,7 @@ pub(crate) async fn serve_grpc(
         .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
         .http2_max_local_error_reset_streams(Some(MAX_ERRORS))
         .layer(GateLayer(entry))
-        .add_service(service)
+        .add_service(Noting(service))
         .serve_with_incoming_shutdown(connections, async {
             // A teller that is gone means the same.
             stop.await.ok();

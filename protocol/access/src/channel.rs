@@ -172,7 +172,7 @@ impl Dialer {
                     UnixStream::from_std(stream)
                 });
                 stream
-                    .map(|stream| Socket::Unix(Watched::new(stream)))
+                    .map(|stream| Socket::Unix(Watched::new(stream, self.keepalive)))
                     .map_err(ConnectError::Unreachable)
             }
             Place::Tcp { host, port } => {
@@ -197,15 +197,17 @@ impl Dialer {
             if !peer.ip().to_canonical().is_loopback() {
                 return Err(ConnectError::PlainText);
             }
-            return Ok(Socket::Tcp(Watched::new(stream)));
+            return Ok(Socket::Tcp(Watched::new(stream, self.keepalive)));
         };
         let name = match &tls.server_name {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::Name)?,
         };
         let connector = TlsConnector::from(Arc::clone(&tls.config));
-        let mut stream =
-            connector.connect(name, Watched::new(stream)).await.map_err(ConnectError::from_io)?;
+        let mut stream = connector
+            .connect(name, Watched::new(stream, self.keepalive))
+            .await
+            .map_err(ConnectError::from_io)?;
         // In TLS 1.3 we are done before the agent has looked at our certificate. Its
         // first word tells; it is left to be read.
         if stream.fill_buf().await.map_err(ConnectError::from_io)?.is_empty() {

@@ -13,6 +13,7 @@ mod channel;
 mod error;
 mod file;
 mod keepalive;
+mod rhythm;
 mod secret;
 mod socket;
 mod store;

@@ -5,8 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::Keepalive;
+use crate::rhythm::Rhythm;
 
 /// How the peer's side of a connection ended, as the socket told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +22,8 @@ pub enum End {
     /// something unread, the machine was started again, or somebody in between
     /// cut it.
     Reset,
-    /// The network does not reach the peer.
+    /// The network does not reach the peer, or did not for a while before its end
+    /// came.
     Broken,
 }
 
@@ -54,13 +59,15 @@ impl ConnectionEnd {
 #[derive(Debug)]
 pub struct Watched<S> {
     socket: S,
+    rhythm: Rhythm,
     end: ConnectionEnd,
 }
 
 impl<S> Watched<S> {
-    /// Watches it.
-    pub fn new(socket: S) -> Self {
-        Self { socket, end: ConnectionEnd::default() }
+    /// Watches it. `keepalive`: how often somebody says something, at the least.
+    pub fn new(socket: S, keepalive: Keepalive) -> Self {
+        let rhythm = Rhythm::new(keepalive, Instant::now());
+        Self { socket, rhythm, end: ConnectionEnd::default() }
     }
 
     /// How it ended.
@@ -98,8 +105,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.remaining();
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
-        if matches!(read, Poll::Ready(Ok(()))) && before > 0 && buffer.remaining() == before {
-            self.end.set(End::Closed);
+        if matches!(read, Poll::Ready(Ok(()))) && before > 0 {
+            let now = Instant::now();
+            if buffer.remaining() < before {
+                self.rhythm.beat(now);
+            } else {
+                let whole = self.rhythm.was_whole(now);
+                self.end.set(if whole { End::Closed } else { End::Broken });
+            }
         }
         self.note(read)
     }
@@ -147,7 +160,7 @@ mod tests {
     async fn pair() -> (TcpStream, Watched<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let there = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (there, Watched::new(listener.accept().await.unwrap().0))
+        (there, Watched::new(listener.accept().await.unwrap().0, Keepalive::default()))
     }
 
     #[tokio::test]

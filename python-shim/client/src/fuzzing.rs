@@ -9,6 +9,7 @@ use prost::Message;
 use crate::conversation::whole_value;
 use crate::data_line::receive;
 use crate::inbox::{Broken, Inbox};
+use crate::link::Link;
 
 /// Takes in an envelope of a session's conversation.
 pub fn conversation(data: &[u8]) {
@@ -19,6 +20,12 @@ pub fn conversation(data: &[u8]) {
 }
 
 fn hear(envelope: v1::AgentEnvelope) -> Result<(), Broken> {
+    let mut link = Link::new(true);
+    link.reconnect();
+    // Numbers that cannot be are refused.
+    envelope.resumed.map(|resumed| link.resume(resumed).ok());
+    link.acknowledge(envelope.acknowledged).ok();
+    link.took(envelope.frames.len() as u64, envelope.encoded_len());
     let mut inbox = Inbox::default();
     for frame in envelope.frames {
         let whole = match frame.body {

@@ -60,7 +60,7 @@ async fn welcome(
         tracing::debug!(%error, "a connection ended at once");
         return;
     }
-    let stream = Watched::new(stream);
+    let stream = Watched::new(stream, entry.keepalive());
     let socket = match entry.tls() {
         None => Socket::Tcp(stream),
         Some(config) => {
