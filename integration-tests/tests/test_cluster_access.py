@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tasks
 from joblib import Parallel, delayed
 from support import processes
 from support.agents import Agent, run_agent
@@ -301,6 +302,27 @@ def test_drain_asks_which_agent_is_meant(agent, tmp_path):
     assert told.returncode == 64, told
     assert "--agent" in told.stderr
     assert clutch("drain").returncode == 64
+
+
+def test_drain_empties_an_agent_and_waits_for_its_end(tmp_path, gate):
+    with ClusterAgent(tmp_path / "cluster.json", "--slots", "1") as agent:
+        run = Parallel(n_jobs=2, backend="clutch", agents=agent.access, return_as="generator")
+        results = run(delayed(tasks.wait_for)(gate) for _ in range(2))
+        until(agent.busy)
+        told = []
+        drain = threading.Thread(
+            target=lambda: told.append(clutch("drain", "--access-file", agent.access))
+        )
+        drain.start()
+        until(lambda: told or agent.status().draining)
+        Path(gate).touch()
+        drain.join()
+        list(results)
+        if "Unimplemented" in told[0].stderr:
+            pytest.skip("this agent drains on SIGTERM only")
+        assert told[0].returncode == 0, told
+        assert "has ended" in told[0].stdout
+        assert agent.exit_code() == 0
 
 
 def test_a_refused_stranger_is_logged_without_control_characters(agent):

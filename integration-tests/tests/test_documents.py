@@ -97,7 +97,8 @@ def test_the_options_of_the_driver_are_those_of_the_code():
 def test_the_variables_of_the_driver_are_those_of_the_code():
     variables = section(DOCS / "settings.md", "### Environment variables")
     documented = {names_in(row[0])[0] for row in table(variables)}
-    code = "\n".join(path.read_text() for path in SHIM.glob("*.py"))
+    sources = [*SHIM.glob("*.py"), ROOT / "protocol/access/src/keepalive.rs"]
+    code = "\n".join(path.read_text() for path in sources)
     assert documented == set(re.findall(r'"(CLUTCH_\w+)"', code))
 
 

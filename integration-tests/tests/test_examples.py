@@ -48,6 +48,12 @@ PROMISES = {
         r"gave \+[1-9]",
         r"^\d{1,2} of 1000 tasks reported back$",
     ],
+    "use_an_agent_on_tcp": [
+        r"^agents: True$",
+        r"^<clutch agents of .*/cluster\.json>$",
+        r"^task 3 ran below process of the agent$",
+        r"^127\.0\.0\.1:\d+ .* serving +2 ",
+    ],
 }
 
 

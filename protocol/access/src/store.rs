@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -66,11 +66,17 @@ impl StoredFile {
     /// As [`Self::read`], and when it cannot be written.
     pub fn update(&self, change: impl FnOnce(&mut AccessFile)) -> Result<(), AccessError> {
         let failed = |error| AccessError::file("write", &self.path)(error);
-        let locked = self.locked().map_err(failed)?;
+        // A link stays one: the file that it leads to is replaced.
+        let target = Self { path: self.path.canonicalize().map_err(failed)? };
+        let locked = target.locked().map_err(failed)?;
         let mut contents = self.contents(locked.try_clone().map_err(failed)?)?;
         change(&mut contents);
-        let file = self.draft(&contents).map_err(failed)?;
-        file.persist(&self.path).map_err(|lost| failed(lost.error))?;
+        let file = target.draft(&contents).map_err(failed)?;
+        let owner = locked.metadata().map_err(failed)?;
+        let (user, group) = (Some(owner.uid()), Some(owner.gid()));
+        // Whoever has it, has it afterwards.
+        fchown(file.as_file(), user, group).map_err(failed)?;
+        file.persist(&target.path).map_err(|lost| failed(lost.error))?;
         drop(locked);
         Ok(())
     }
@@ -174,6 +180,17 @@ mod tests {
             }
         });
         assert_eq!(stored.read().unwrap().agents.len(), 8);
+    }
+
+    #[test]
+    fn a_change_through_a_link_keeps_the_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("cluster.json"), folder.path().join("link.json"));
+        StoredFile::at(&path).read_or_generate().unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        StoredFile::at(&link).update(|file| file.agents.push("host:1".to_owned())).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(StoredFile::at(&path).read().unwrap().agents, ["host:1"]);
     }
 
     #[test]
