@@ -1,6 +1,7 @@
 //! From built to ended.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,10 +16,16 @@ use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
 use crate::machine::host_name;
 use crate::pool::{Reaper, Zygote};
-use crate::service::{AgentIdentity, Environments, ExecutorService, serve_grpc};
+use crate::service::{
+    AgentIdentity, Environments, ExecutorService, GrpcPeers, Library, UnixRoads, serve_grpc,
+};
 
 /// How long workers get to leave at the end.
 const LEAVE: Duration = Duration::from_secs(3);
+
+/// How often cached content is looked through.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(50);
+const LONGEST_SWEEP: Duration = Duration::from_secs(30);
 
 /// How long drivers get to take their last outcomes.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -33,7 +40,9 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         .iter()
         .map(|environment| Zygote::start(environment.clone(), built.zygote.clone(), reaper.clone()))
         .collect::<io::Result<Vec<_>>>()?;
-    let blobs = Store::new(built.settings.blobs.clone());
+    let peers = Arc::new(GrpcPeers::new(Box::new(UnixRoads)));
+    let blobs = Store::with_peers(built.settings.blobs.clone(), peers);
+    tokio::spawn(expire(blobs.clone(), built.settings.blob_keep));
     let dispatch = Dispatcher::start(DispatchOptions {
         scheduler: built.settings.scheduler,
         pool: built.settings.pool.clone(),
@@ -52,6 +61,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         options: built.settings.session,
         blobs,
         enforcement: built.enforcer.enforcement().clone(),
+        library: Library::new(),
     };
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
@@ -98,6 +108,15 @@ async fn drain(dispatch: &DispatchHandle, deadline: Duration, signals: &mut Sign
         tracing::warn!("a worker does not die");
     }
     Ending::Killed
+}
+
+/// Lets content go that nobody has used for long.
+async fn expire(blobs: Store, age: Duration) {
+    let mut ticks = tokio::time::interval((age / 8).clamp(SHORTEST_SWEEP, LONGEST_SWEEP));
+    loop {
+        ticks.tick().await;
+        blobs.expire(age);
+    }
 }
 
 async fn parent_ended(lifeline: Option<Lifeline>) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
@@ -94,7 +95,7 @@ fn on_disk(bytes: u64, directory: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When somebody has it mapped for writing.
-pub(super) fn seal(file: OwnedFd, place: Place, writable: bool) -> io::Result<OwnedFd> {
+pub(super) fn seal(file: Arc<OwnedFd>, place: Place, writable: bool) -> io::Result<Arc<OwnedFd>> {
     match place {
         Place::Memory => {
             let mut seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
@@ -114,7 +115,7 @@ pub(super) fn seal(file: OwnedFd, place: Place, writable: bool) -> io::Result<Ow
         Place::Disk => {
             let path = DescriptorPath(file.as_fd());
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            Ok(rustix::fs::open(path.to_string(), flags, Mode::empty())?)
+            Ok(Arc::new(rustix::fs::open(path.to_string(), flags, Mode::empty())?))
         }
     }
 }

@@ -190,6 +190,7 @@ impl Dispatcher {
             return Err(AttachError::Attached);
         }
         let (sender, receiver) = outbox(options.max_open_batches);
+        entry.blobs.answer_through(sender.answers());
         entry.outbox = Some(sender);
         let blobs = Arc::clone(&entry.blobs);
         tracing::info!(%session, name = entry.name, "session attached");

@@ -6,6 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::attach;
+use super::content::Library;
 use super::encode;
 use super::environments::Environments;
 use crate::blobs::Store;
@@ -30,6 +31,7 @@ pub(crate) struct ExecutorService {
     pub(crate) options: SessionOptions,
     pub(crate) blobs: Store,
     pub(crate) enforcement: Enforcement,
+    pub(crate) library: Library,
 }
 
 impl ExecutorService {
@@ -102,9 +104,10 @@ impl Executor for ExecutorService {
 
     async fn fetch_content(
         &self,
-        _request: Request<v1::FetchContentRequest>,
+        request: Request<v1::FetchContentRequest>,
     ) -> Result<Response<Self::FetchContentStream>, Status> {
-        Err(Status::unimplemented("this agent gives its content to nobody"))
+        let request = request.into_inner();
+        Ok(Response::new(self.library.fetch(&self.blobs, &request).await?))
     }
 
     async fn drain(

@@ -2,6 +2,7 @@
 //! wire's types.
 
 mod attach;
+mod content;
 mod data_line;
 mod decode;
 mod door;
@@ -11,10 +12,13 @@ mod executor_service;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod listener;
+mod peers;
 mod server;
 mod speak;
 
+pub(crate) use content::Library;
 pub(crate) use environments::Environments;
 pub(crate) use executor_service::{AgentIdentity, ExecutorService};
 pub(crate) use listener::{BoundListener, ListenError, bind};
+pub(crate) use peers::{GrpcPeers, UnixRoads};
 pub(crate) use server::serve_grpc;

@@ -5,12 +5,14 @@ mod blobs;
 mod ceilings;
 mod command;
 mod inbox;
+mod offers;
 mod outbox;
 mod quota;
 
-pub(crate) use blobs::{BlobUses, LineGuard, Offered, SessionBlobs};
+pub(crate) use blobs::{BlobUses, LineGuard, SessionBlobs};
 pub(crate) use ceilings::Ceilings;
 pub(crate) use command::{Batch, CallSettings, Command, Profile};
 pub(crate) use inbox::{Inbox, Said, Violation};
+pub(crate) use offers::{Offer, Offered};
 pub(crate) use outbox::{Outbox, OutboxReceiver, Sent, outbox};
 pub(crate) use quota::{Charge, Quota};

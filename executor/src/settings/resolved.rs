@@ -34,6 +34,8 @@ pub struct Settings {
     pub session: SessionOptions,
     /// For the room `blobs`.
     pub blobs: BlobOptions,
+    /// How long content that came by its digest is kept after its last use.
+    pub blob_keep: Duration,
     /// For the room `limits`.
     pub limits: LimitOptions,
     /// For the end.
@@ -159,6 +161,7 @@ impl Settings {
                 max_session_bytes: raw.max_session_bytes.unwrap_or_else(half_of_memory),
             },
             blobs: blobs(raw.blob_memory_bytes, raw.spill_directory, raw.spill_bytes)?,
+            blob_keep: seconds("blob-keep-seconds", raw.blob_keep_seconds, 300.0)?,
             limits,
             drain: DrainOptions { deadline: seconds("drain-seconds", raw.drain_seconds, 30.0)? },
             exit_with_parent: raw.exit_with_parent,
