@@ -28,3 +28,4 @@ pub use handshake::OpenError;
 pub use output::Outputs;
 pub use row::{Noted, Row, Rows};
 pub use session::{BlobError, CallOptions, Lost, Session};
+pub use upload::{Digest, Named, digest};

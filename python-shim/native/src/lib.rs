@@ -4,6 +4,7 @@
 
 mod buffer;
 mod call;
+mod digest;
 mod ending;
 mod errors;
 mod mapping;
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::call::Call;
+    #[pymodule_export]
+    use crate::digest::digest;
     #[pymodule_export]
     use crate::errors::{BlobRefusedError, OpenFailedError, OpenRefusedError};
     #[pymodule_export]
