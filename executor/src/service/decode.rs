@@ -15,6 +15,9 @@ use crate::session::{BlobUses, CallSettings, Offer, Profile, Said};
 /// Most agents that an offer may name.
 const MAX_SOURCES: usize = 64;
 
+/// Bytes that an agent's address may have.
+const MAX_ADDRESS_BYTES: usize = 300;
+
 /// One thing that a driver says.
 #[derive(Debug)]
 pub(super) enum Spoken {
@@ -50,6 +53,9 @@ pub(super) enum DecodeError {
     /// There are too many of something.
     #[error("field `{field}` has {count} entries, {most} are allowed")]
     Many { field: &'static str, count: usize, most: usize },
+    /// A field is too long.
+    #[error("field `{field}` has {length} bytes, {most} are allowed")]
+    Long { field: &'static str, length: usize, most: usize },
     /// A place is beyond the end.
     #[error("field `{field}` is {value}, beyond the {most} bytes that there are")]
     Beyond { field: &'static str, value: u64, most: u64 },
@@ -110,6 +116,10 @@ fn offered(offer: v1::OfferBlob) -> Result<BlobSaid, DecodeError> {
             count: sources.len(),
             most: MAX_SOURCES,
         });
+    }
+    if let Some(long) = sources.iter().find(|source| source.len() > MAX_ADDRESS_BYTES) {
+        let (length, most) = (long.len(), MAX_ADDRESS_BYTES);
+        return Err(DecodeError::Long { field: "sources", length, most });
     }
     if offer.digest.is_empty() {
         // Nobody can be asked for what has no name.
@@ -231,6 +241,9 @@ mod tests {
         let Ok(BlobSaid::Offer(named)) = offer(&[7; 32], MAX_SOURCES) else { panic!() };
         assert_eq!(named.sources.len(), MAX_SOURCES);
         assert!(matches!(offer(&[7; 32], MAX_SOURCES + 1), Err(DecodeError::Many { .. })));
+        let (digest, sources) = (Bytes::from_static(&[7; 32]), vec!["x".repeat(301)]);
+        let long = v1::OfferBlob { bytes: 2, digest, sources, ..Default::default() };
+        assert!(matches!(offered(long), Err(DecodeError::Long { length: 301, .. })));
     }
 
     #[test]

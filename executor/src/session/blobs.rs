@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use clutch_worker_link::{Access, BufferUse, SharedObject};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::inbox::Violation;
-use super::offers::{Answers, Offered, Search};
+use super::offers::{Answers, MAX_SEARCHES, Offered, Search};
 use crate::blobs::{BatchBlobs, Blob, Digest, FillError, Filling, Held, Releases, Store};
 use crate::failure::{Failure, Kind};
 
@@ -35,6 +35,8 @@ pub(crate) struct SessionBlobs {
     pub(super) store: Store,
     /// Where to say what becomes of offers; `None`: nobody listens yet.
     pub(super) answers: Mutex<Option<Answers>>,
+    /// Searches that may still begin.
+    pub(super) searches: Arc<Semaphore>,
     table: Mutex<Table>,
     released: Arc<watch::Sender<()>>,
     lines: watch::Sender<usize>,
@@ -70,8 +72,8 @@ pub(crate) struct LineGuard(Arc<SessionBlobs>);
 impl SessionBlobs {
     pub(crate) fn new(store: Store) -> Self {
         let (released, lines) = (Arc::new(watch::Sender::new(())), watch::Sender::new(0));
-        let answers = Mutex::new(None);
-        Self { store, answers, table: Mutex::default(), released, lines }
+        let (answers, searches) = (Mutex::new(None), Arc::new(Semaphore::new(MAX_SEARCHES)));
+        Self { store, answers, searches, table: Mutex::default(), released, lines }
     }
 
     /// Tells when something was let go of.

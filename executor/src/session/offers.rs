@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, Weak};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::blobs::{SessionBlobs, Slot};
 use super::inbox::Violation;
@@ -35,12 +35,17 @@ pub(super) type Answers = mpsc::Sender<(u64, Offered)>;
 /// A search, which is given up when this is let go of.
 pub(super) type Search = oneshot::Sender<()>;
 
+/// Searches of a session that go on at once. Whoever wants more sends the content.
+pub(super) const MAX_SEARCHES: usize = 256;
+
 /// What a search needs to know.
 struct Wish {
     blob: u64,
     bytes: u64,
     digest: Digest,
     sources: Vec<String>,
+    /// Held as long as it goes on.
+    one: OwnedSemaphorePermit,
 }
 
 impl SessionBlobs {
@@ -71,15 +76,17 @@ impl SessionBlobs {
             return Ok(Some(self.settle(blob, whole(found, bytes))));
         }
         let asks = !sources.is_empty() && self.store.has_peers();
-        if !asks && self.store.lookup(&digest).is_none() {
+        let worth = asks || self.store.lookup(&digest).is_some();
+        let one = worth.then(|| Arc::clone(&self.searches).try_acquire_owned().ok()).flatten();
+        let Some(one) = one else {
             let (slot, offered) = room(&self.store, bytes, Some(digest), writable).await;
             self.put(blob, slot);
             return Ok(Some(offered));
-        }
+        };
         // A slow disk, or others, must not hold up what else the driver says.
         let (search, given_up) = oneshot::channel();
         self.put(blob, Slot::Searching(search));
-        let wish = Wish { blob, bytes, digest, sources };
+        let wish = Wish { blob, bytes, digest, sources, one };
         tokio::spawn(look_for(wish, self.store.clone(), Arc::downgrade(self), given_up));
         Ok(None)
     }
@@ -93,7 +100,7 @@ async fn look_for(
     session: Weak<SessionBlobs>,
     given_up: oneshot::Receiver<()>,
 ) {
-    let Wish { blob, bytes, digest, sources } = wish;
+    let Wish { blob, bytes, digest, sources, one } = wish;
     let search = async {
         match store.obtain(digest, bytes, sources).await {
             Obtained::Present(found) => Ok(whole(found, bytes)),
@@ -105,6 +112,7 @@ async fn look_for(
         found = search => found,
         _ = given_up => return,
     };
+    drop(one);
     let Some(session) = session.upgrade() else { return };
     let offered = match found {
         Ok(content) => session.settle(blob, content),
