@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 
 use super::blob::Pin;
-use super::ledger::Digest;
+use super::ledger::{Digest, Place};
 use super::store::Store;
 
 /// How far a content has come.
@@ -24,6 +24,7 @@ pub(super) enum Progress {
 pub(super) struct Room {
     pub(super) pin: Arc<Pin>,
     pub(super) file: Arc<OwnedFd>,
+    pub(super) place: Place,
     pub(super) bytes: u64,
     /// Closed when the writer gives up.
     pub(super) progress: watch::Receiver<Progress>,
@@ -49,6 +50,7 @@ impl Announcement {
     pub(super) fn new(
         pin: &Arc<Pin>,
         file: &Arc<OwnedFd>,
+        place: Place,
         bytes: u64,
         written: u64,
         digest: Digest,
@@ -56,7 +58,7 @@ impl Announcement {
         let (progress, receiver) = watch::channel(Progress::Written(written));
         let (pin, file) = (Arc::clone(pin), Arc::clone(file));
         let store = pin.store.clone();
-        let room = Arc::new(Room { pin, file, bytes, progress: receiver });
+        let room = Arc::new(Room { pin, file, place, bytes, progress: receiver });
         store.announce(digest, Arrival { blob: room.pin.blob, room: Arc::downgrade(&room) });
         Self { store, digest, room, progress }
     }

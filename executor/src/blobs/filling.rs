@@ -12,6 +12,9 @@ use super::ledger::{Digest, Place};
 use super::space;
 use crate::failure::{Failure, Kind};
 
+/// Most bytes that are copied and hashed on a thread of the runtime.
+pub(super) const QUICK_BYTES: usize = 256 << 10;
+
 /// Room for a blob. Dropping it gives the room back.
 #[derive(Debug)]
 pub(crate) struct Filling {
@@ -54,8 +57,8 @@ impl Filling {
     /// Lets others find it by the digest that it will have, and follow it from
     /// now on. Only for content that comes by [`Filling::write`].
     pub(crate) fn announced(mut self, digest: Digest) -> Self {
-        let Self { pin, file, bytes, written, .. } = &self;
-        self.announced = Some(Announcement::new(pin, file, *bytes, *written, digest));
+        let Self { pin, file, place, bytes, written, .. } = &self;
+        self.announced = Some(Announcement::new(pin, file, *place, *bytes, *written, digest));
         self
     }
 
@@ -74,7 +77,8 @@ impl Filling {
         self.written == self.bytes
     }
 
-    /// Takes the next bytes. Off the runtime's threads: a disk may be slow.
+    /// Takes the next bytes. Few of them go to memory at once: to hand them to
+    /// another thread costs more than to copy them. A disk may be slow.
     ///
     /// # Errors
     /// [`FillError`] when they are too many or there is no room for them.
@@ -83,7 +87,8 @@ impl Filling {
         if got > self.bytes {
             return Err(FillError::Length);
         }
-        let written = tokio::task::spawn_blocking(move || {
+        let quick = self.place == Place::Memory && data.len() <= QUICK_BYTES;
+        let write = move || {
             space::write_at(&self.file, &data, self.written)?;
             self.hasher.update(&data);
             self.written = got;
@@ -91,12 +96,16 @@ impl Filling {
                 announced.tell(Progress::Written(got));
             }
             io::Result::Ok(self)
-        });
+        };
         let failed = |error: io::Error| {
             let what = format!("a blob cannot be written: {error}");
             FillError::Refused(Failure::new(space::kind_of(&error), what))
         };
-        written.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
+        if quick {
+            return write().map_err(failed);
+        }
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
     }
 
     /// The content is complete. With a `digest`, it must be what that names,

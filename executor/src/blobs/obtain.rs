@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::arrival::Room;
 use super::blob::Blob;
 use super::fetch::{Interest, Unfetched};
-use super::ledger::Digest;
+use super::ledger::{Digest, Place};
 use super::reader::{ReadError, Reader};
 use super::store::Store;
 use crate::failure::Failure;
@@ -82,8 +82,8 @@ impl Store {
 
     fn reader_now(&self, digest: &Digest) -> Option<Reader> {
         if let Some(blob) = self.lookup(digest) {
-            let on_disk = !self.is_in_memory(&blob);
-            return Some(Reader::whole(*digest, blob, on_disk));
+            let place = if self.is_in_memory(&blob) { Place::Memory } else { Place::Disk };
+            return Some(Reader::whole(*digest, blob, place));
         }
         // The one that is furthest; the others are let go of when nobody waits for
         // the books.
@@ -97,7 +97,7 @@ impl Store {
         if self.is_in_memory(blob) {
             return true;
         }
-        let mut reader = Reader::whole(digest, blob.clone(), true);
+        let mut reader = Reader::whole(digest, blob.clone(), Place::Disk);
         let mut offset = 0;
         loop {
             match reader.read(offset, CHECKED_BYTES).await {

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::arrival::{Progress, Room};
 use super::blob::Blob;
-use super::ledger::Digest;
+use super::filling::QUICK_BYTES;
+use super::ledger::{Digest, Place};
 use super::space;
 
 /// Follows a content from any place to its end.
@@ -23,7 +24,7 @@ pub(crate) struct Reader {
 enum Origin {
     /// All of it is here. A disk may have changed it, so it is hashed on its way,
     /// as far as it was read from the beginning without a gap.
-    Whole { blob: Blob, check: Option<Box<Check>> },
+    Whole { blob: Blob, place: Place, check: Option<Box<Check>> },
     /// Somebody writes it.
     Arriving { room: Arc<Room>, progress: watch::Receiver<Progress> },
 }
@@ -49,9 +50,10 @@ pub(crate) enum ReadError {
 }
 
 impl Reader {
-    pub(super) fn whole(digest: Digest, blob: Blob, on_disk: bool) -> Self {
-        let check = on_disk.then(|| Box::new(Check { hasher: blake3::Hasher::new(), read: 0 }));
-        Self { digest, from: Origin::Whole { blob, check } }
+    pub(super) fn whole(digest: Digest, blob: Blob, place: Place) -> Self {
+        let check = || Box::new(Check { hasher: blake3::Hasher::new(), read: 0 });
+        let check = (place == Place::Disk).then(check);
+        Self { digest, from: Origin::Whole { blob, place, check } }
     }
 
     pub(super) fn arriving(digest: Digest, room: Arc<Room>) -> Self {
@@ -78,7 +80,7 @@ impl Reader {
         most: u64,
     ) -> Result<Option<Bytes>, ReadError> {
         match &mut self.from {
-            Origin::Whole { blob, check } => {
+            Origin::Whole { blob, place, check } => {
                 let length = most.min(blob.bytes() - offset);
                 if length == 0 {
                     return match check {
@@ -89,7 +91,7 @@ impl Reader {
                         _ => Ok(None),
                     };
                 }
-                let data = read(blob.file(), offset, length).await?;
+                let data = read(blob.file(), *place, offset, length).await?;
                 // What was asked for from its middle is checked by the other side,
                 // which has the whole.
                 drop(check.take_if(|check| check.read != offset));
@@ -113,7 +115,7 @@ impl Reader {
                 if length == 0 {
                     return Ok(None);
                 }
-                Ok(Some(read(Arc::clone(&room.file), offset, length).await?))
+                Ok(Some(read(Arc::clone(&room.file), room.place, offset, length).await?))
             }
         }
     }
@@ -126,15 +128,14 @@ impl Check {
     }
 }
 
-/// Off the runtime's threads: it may be on a disk.
-async fn read(file: Arc<OwnedFd>, offset: u64, length: u64) -> io::Result<Bytes> {
+/// Few bytes of memory are read at once, as they are written.
+async fn read(file: Arc<OwnedFd>, place: Place, offset: u64, length: u64) -> io::Result<Bytes> {
     let length = usize::try_from(length).map_err(io::Error::other)?;
-    let read = tokio::task::spawn_blocking(move || {
-        let mut room = vec![0; length];
-        space::read_at(&file, &mut room, offset)?;
-        Ok(Bytes::from(room))
-    });
-    read.await.map_err(io::Error::other)?
+    let read = move || space::read(&file, length, offset).map(Bytes::from);
+    if place == Place::Memory && length <= QUICK_BYTES {
+        return read();
+    }
+    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
@@ -160,4 +161,23 @@ pub(super) fn read_at(file: &OwnedFd, mut room: &mut [u8], mut offset: u64) -> i
         offset += read as u64;
     }
     Ok(())
+}
+
+/// Reads so many bytes; blocks.
+///
+/// # Errors
+/// As [`read_at`].
+pub(super) fn read(file: &OwnedFd, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+    let mut read = Vec::with_capacity(length);
+    while read.len() < length {
+        let at = offset + read.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut read), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // There may have been room for more.
+    read.truncate(length);
+    Ok(read)
 }
