@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::error_chain::chain;
 use crate::exit_code::Ending;
 use crate::host::HostOptions;
+use crate::operator::{AccessArguments, DrainArguments, StatusArguments};
 use crate::settings::RawSettings;
 
 /// Runs joblib batches in forked Python interpreters.
@@ -28,6 +29,12 @@ pub enum Command {
     /// Says what an agent with these settings can promise on this machine, and
     /// what not.
     Doctor(Box<RawSettings>),
+    /// Shows what agents do now: slots, sessions, workers.
+    Status(StatusArguments),
+    /// Has an agent take nothing new, finish what it has, and end.
+    Drain(DrainArguments),
+    /// Makes access files for drivers.
+    Access(AccessArguments),
     /// What the agent starts; not for people.
     #[command(hide = true)]
     Zygote(ZygoteArguments),

@@ -18,6 +18,7 @@ pub mod fuzzing;
 pub mod host;
 pub mod identifiers;
 pub mod limits;
+pub mod operator;
 pub mod scheduler;
 pub mod settings;
 

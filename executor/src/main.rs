@@ -5,12 +5,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use clutch_executor::cli::{self, Cli, Command, ZygoteArguments};
 use clutch_executor::exit_code::Ending;
-use clutch_executor::{agent, doctor, host};
+use clutch_executor::{agent, doctor, host, operator};
 
 fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(Cli { command: Command::Agent(settings) }) => agent::run(*settings).into(),
         Ok(Cli { command: Command::Doctor(settings) }) => doctor::run(*settings).into(),
+        Ok(Cli { command: Command::Status(arguments) }) => operator::status(&arguments).into(),
+        Ok(Cli { command: Command::Drain(arguments) }) => operator::drain(&arguments).into(),
+        Ok(Cli { command: Command::Access(arguments) }) => operator::access(&arguments).into(),
         Ok(Cli { command: Command::Zygote(arguments) }) => zygote(arguments),
         Err(error) => cli::explain(&error).into(),
     }

@@ -92,7 +92,8 @@ fn a_key_in_the_file_is_a_setting() {
 #[test]
 fn the_defaults_are_those_of_the_code() {
     let raw = RawSettings { python: vec!["/bin/sh".into()], ..RawSettings::default() };
-    let Settings { scheduler, pool, session, drain, log, .. } = Settings::resolve(raw).unwrap();
+    let Settings { scheduler, pool, session, drain, log, network, .. } =
+        Settings::resolve(raw).unwrap();
     let table = table().unwrap();
     let applied = [
         ("worker-idle-seconds", scheduler.worker_idle.as_secs_f64().to_string()),
@@ -101,6 +102,12 @@ fn the_defaults_are_those_of_the_code() {
         ("start-seconds", pool.start.as_secs_f64().to_string()),
         ("warm", format!("`{}`", pool.warm.join(","))),
         ("learn-modules", format!("`{}`", pool.learn_modules)),
+        ("max-connections", network.connections.max_connections.to_string()),
+        ("keepalive-seconds", network.connections.keepalive.interval.as_secs_f64().to_string()),
+        (
+            "keepalive-timeout-seconds",
+            network.connections.keepalive.timeout.as_secs_f64().to_string(),
+        ),
         ("max-sessions", session.max_sessions.to_string()),
         ("max-open-batches", session.max_open_batches.to_string()),
         ("max-batch-bytes", session.max_batch_bytes.to_string()),

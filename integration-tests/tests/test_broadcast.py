@@ -2,17 +2,14 @@
 
 import contextlib
 import itertools
-import platform
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cloudpickle
-import joblib
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
 from support.agents import Agent, forget
+from support.clients import open_session
 from support.conversations import READ, Conversation, blobs
 from support.peers import Neighbour, Reading
 from support.pickles import Reference, batch, plain_batch
@@ -354,17 +351,3 @@ def test_a_call_passes_the_upload_of_another(agents):
             assert way.sent < content.nbytes, "the upload was over before"
             assert large.result() == [content.nbytes]
         forget(way.address)
-
-
-def open_session(address):
-    return _native.Session.open(
-        address,
-        client_version="0",
-        python_version=platform.python_version(),
-        implementation=sys.implementation.name,
-        executable=sys.executable,
-        cloudpickle_version=cloudpickle.__version__,
-        joblib_version=joblib.__version__,
-        python="",
-        name="broadcast",
-    )

@@ -71,12 +71,12 @@ def test_the_scheduler_is_pure():
     assert mentioning(r"\b(clutch_protocol|prost|tonic)\b", scheduler) == []
 
 
-def test_only_the_service_knows_the_wire():
-    service = ROOT / "executor/src/service"
+def test_only_the_service_and_the_operators_commands_know_the_wire():
+    rooms = {ROOT / "executor/src/service", ROOT / "executor/src/operator"}
     others = [
         path
         for path in sources(".rs", below=("executor/src", "executor/interpreter"))
-        if service not in path.parents and path != service.with_suffix(".rs")
+        if not rooms & set(path.parents)
     ]
     assert mentioning(r"\bclutch_protocol::v1\b|\bprost\b", others) == []
 

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use clutch_access::AccessError;
+
+use super::access::{AgentAccess, prepare};
 use super::lifeline::Lifeline;
 use crate::exit_code::Ending;
 use crate::limits::Enforcer;
@@ -16,6 +19,8 @@ pub(super) struct Built {
     pub(super) zygote: ZygoteOptions,
     pub(super) listener: BoundListener,
     pub(super) enforcer: Enforcer,
+    /// `None`: on a Unix socket.
+    pub(super) access: Option<AgentAccess>,
     /// `None`: the agent outlives its parent.
     pub(super) lifeline: Option<Lifeline>,
 }
@@ -27,6 +32,8 @@ pub(super) enum BuildError {
     Environment(#[source] EnvironmentError),
     #[error("the interpreter host `{0}` is not there")]
     NoInterpreterLibrary(PathBuf),
+    #[error("the agent has no credentials")]
+    Access(#[source] AccessError),
     #[error(transparent)]
     Listen(ListenError),
     #[error("this process cannot find itself")]
@@ -39,7 +46,9 @@ impl BuildError {
     /// The exit code that tells it.
     pub(super) const fn ending(&self) -> Ending {
         match self {
-            Self::Environment(_) | Self::NoInterpreterLibrary(_) => Ending::Settings,
+            Self::Environment(_) | Self::NoInterpreterLibrary(_) | Self::Access(_) => {
+                Ending::Settings
+            }
             Self::Listen(_) => Ending::Listen,
             Self::NoBinary(_) | Self::NoParent(_) => Ending::Internal,
         }
@@ -54,7 +63,9 @@ pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
     let environments = environments.collect::<Result<_, _>>().map_err(BuildError::Environment)?;
     let binary = std::env::current_exe().map_err(BuildError::NoBinary)?;
     let interpreter_library = interpreter_library(&settings.pool, &binary)?;
-    let listener = bind(&settings.address).map_err(BuildError::Listen)?;
+    let access = prepare(&settings.network.credentials).map_err(BuildError::Access)?;
+    let network = &settings.network;
+    let listener = bind(&network.address, network.group).map_err(BuildError::Listen)?;
     // Last: whoever has it closes it.
     let enforcer = Enforcer::probe(&settings.limits);
     let pool = &settings.pool;
@@ -68,7 +79,7 @@ pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
         max_waiting: pool.max_slots * 4 + 16,
         enforcer: enforcer.clone(),
     };
-    Ok(Built { settings, environments, zygote, listener, enforcer, lifeline })
+    Ok(Built { settings, environments, zygote, listener, enforcer, access, lifeline })
 }
 
 fn interpreter_library(pool: &PoolOptions, binary: &Path) -> Result<PathBuf, BuildError> {

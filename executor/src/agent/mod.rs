@@ -1,7 +1,9 @@
 //! The agent as a whole: everything that can fail is built before anything is
 //! served.
 
+mod access;
 mod build;
+pub(crate) mod credentials;
 mod lifeline;
 mod ready;
 mod serve;

@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use clutch_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR};
 use serde_json::json;
 
+use super::access::Advertised;
 use super::build::Built;
 
 /// Tells whoever started the agent where it listens.
-pub(super) fn tell(built: &Built) -> io::Result<()> {
+pub(super) fn tell(built: &Built, advertised: Option<&Advertised>) -> io::Result<()> {
+    let address = advertised.map_or(&built.listener.address, Advertised::address);
     let environments = built.environments.iter().map(|environment| {
         json!({
             "python": environment.executable.display().to_string(),
@@ -18,7 +20,7 @@ pub(super) fn tell(built: &Built) -> io::Result<()> {
     let limits = built.enforcer.enforcement();
     let line = json!({
         "event": "ready",
-        "address": built.listener.address,
+        "address": address,
         "pid": std::process::id(),
         "slots": built.settings.scheduler.slots,
         "protocol": format!("{PROTOCOL_MAJOR}.{PROTOCOL_MINOR}"),

@@ -17,7 +17,8 @@ use crate::exit_code::Ending;
 use crate::machine::host_name;
 use crate::pool::{Reaper, Zygote};
 use crate::service::{
-    AgentIdentity, Environments, ExecutorService, GrpcPeers, Library, UnixRoads, serve_grpc,
+    AgentIdentity, ClusterRoads, Entry, Environments, ExecutorService, GrpcPeers, Library,
+    serve_grpc,
 };
 
 /// How long workers get to leave at the end.
@@ -40,7 +41,12 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         .iter()
         .map(|environment| Zygote::start(environment.clone(), built.zygote.clone(), reaper.clone()))
         .collect::<io::Result<Vec<_>>>()?;
-    let peers = Arc::new(GrpcPeers::new(Box::new(UnixRoads)));
+    let access = built.access.as_ref();
+    let roads = ClusterRoads {
+        access: access.map(|access| access.client.clone()),
+        keepalive: built.settings.network.connections.keepalive,
+    };
+    let peers = Arc::new(GrpcPeers::new(Box::new(roads)));
     let blobs = Store::with_peers(built.settings.blobs.clone(), peers);
     tokio::spawn(expire(blobs.clone(), built.settings.blob_keep));
     let dispatch = Dispatcher::start(DispatchOptions {
@@ -66,9 +72,13 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
     // for a session then is told why there is none.
-    let mut server =
-        tokio::spawn(serve_grpc(service, built.listener.serve(dispatch.clone())?, stopped));
-    ready::tell(&built)?;
+    let entry =
+        Entry::new(access.map(|access| access.server.clone()), built.settings.network.connections);
+    let connections = built.listener.serve(dispatch.clone(), entry.clone())?;
+    let mut server = tokio::spawn(serve_grpc(service, connections, entry, stopped));
+    // Whoever finds the address is served. It is taken back at the end.
+    let advertised = access.and_then(|access| access.advertise(&built.listener));
+    ready::tell(&built, advertised.as_ref())?;
     let ending = tokio::select! {
         served = &mut server => {
             served.map_err(io::Error::other)?.map_err(io::Error::other)?;

@@ -11,7 +11,9 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
+use super::connection::Connection;
 use super::data_line::{GREETING, serve_line};
+use super::entry::Entry;
 use crate::dispatch::DispatchHandle;
 
 /// Connections that have not yet said what they are; more wait to be accepted.
@@ -23,8 +25,9 @@ const GREET_WITHIN: Duration = Duration::from_secs(5);
 /// Where accepted connections go.
 #[derive(Debug)]
 pub(super) struct Door {
-    grpc: mpsc::Sender<io::Result<UnixStream>>,
+    grpc: mpsc::Sender<io::Result<Connection>>,
     dispatch: DispatchHandle,
+    entry: Entry,
     strangers: Arc<Semaphore>,
 }
 
@@ -37,10 +40,11 @@ enum Language {
 
 impl Door {
     pub(super) fn new(
-        grpc: mpsc::Sender<io::Result<UnixStream>>,
+        grpc: mpsc::Sender<io::Result<Connection>>,
         dispatch: DispatchHandle,
+        entry: Entry,
     ) -> Self {
-        Self { grpc, dispatch, strangers: Arc::new(Semaphore::new(MAX_STRANGERS)) }
+        Self { grpc, dispatch, entry, strangers: Arc::new(Semaphore::new(MAX_STRANGERS)) }
     }
 
     /// Lets a connection in; false when nobody serves any more.
@@ -50,11 +54,12 @@ impl Door {
             return false;
         }
         let (grpc, dispatch) = (self.grpc.clone(), self.dispatch.clone());
+        let entry = self.entry.clone();
         tokio::spawn(async move {
             match timeout(GREET_WITHIN, language(&stream)).await {
                 Ok(Ok(Language::Grpc)) => {
                     // A server that is gone serves nobody.
-                    grpc.send(Ok(stream)).await.ok();
+                    grpc.send(Ok(Connection::local(stream, entry))).await.ok();
                 }
                 Ok(Ok(Language::DataLine)) => serve_line(stream, dispatch, stranger).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a connection ended at once"),

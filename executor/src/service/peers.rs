@@ -6,26 +6,19 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use clutch_access::{Access, Address, Channel, Keepalive, connect};
 use clutch_protocol::v1;
 use clutch_protocol::v1::executor_client::ExecutorClient;
-use hyper_util::rt::TokioIo;
 use tokio_stream::StreamExt;
-use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::blobs::{Asked, Parts, PeerError, Peers, Wanted};
+use crate::error_chain::chain;
 
 /// Agents that are talked to at once.
 const MAX_CHANNELS: usize = 64;
 
 /// How long a channel that nobody uses is kept.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// How long connecting may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-
-/// Without a sign of life, a cut network is never noticed.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes that another agent may send before they are read.
 const WINDOW_BYTES: u32 = 4 << 20;
@@ -174,52 +167,30 @@ impl Drop for Borrowed {
     }
 }
 
-/// Ways to agents on this machine: Unix sockets of this agent's own user.
+/// Ways to agents of the same sort as this one: over TCP with what this agent
+/// shows, or on this machine, where the kernel shows who calls.
 #[derive(Debug)]
-pub(crate) struct UnixRoads;
+pub(crate) struct ClusterRoads {
+    /// `None`: this agent is for this machine only.
+    pub(crate) access: Option<Access>,
+    pub(crate) keepalive: Keepalive,
+}
 
-impl Roads for UnixRoads {
+impl Roads for ClusterRoads {
     fn connect(&self, address: &str) -> Connecting {
-        let socket = unix_address(address);
-        let refused = format!("`{address}` is no address that this agent connects to");
+        let parsed = Address::parse(address);
+        let (access, keepalive) = (self.access.clone(), self.keepalive);
         Box::pin(async move {
-            let socket = socket.ok_or(PeerError(refused))?;
-            let connector = tower::service_fn(move |_: Uri| {
-                let socket = socket.clone();
-                async move {
-                    let stream = std::os::unix::net::UnixStream::connect_addr(&socket)?;
-                    stream.set_nonblocking(true)?;
-                    std::io::Result::Ok(TokioIo::new(tokio::net::UnixStream::from_std(stream)?))
-                }
-            });
-            let channel = endpoint("http://agent.invalid").connect_with_connector(connector).await;
-            channel.map_err(|error| unreachable(&error))
+            let address = parsed.map_err(|error| PeerError(error.to_string()))?;
+            // A driver far away names no sockets of this machine.
+            if address.unix().is_some() == access.is_some() {
+                let why = format!("`{address}` is not where agents like this one listen");
+                return Err(PeerError(why));
+            }
+            let channel = connect(&address, access.as_ref(), keepalive, WINDOW_BYTES).await;
+            channel.map_err(|error| PeerError(format!("it cannot be reached: {}", chain(&error))))
         })
     }
-}
-
-/// How every channel to another agent is set up.
-fn endpoint(uri: &'static str) -> Endpoint {
-    Endpoint::from_static(uri)
-        .connect_timeout(CONNECT_WITHIN)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES * 2)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-}
-
-fn unreachable(error: &tonic::transport::Error) -> PeerError {
-    PeerError(format!("it cannot be reached: {}", crate::error_chain::chain(error)))
-}
-
-fn unix_address(address: &str) -> Option<std::os::unix::net::SocketAddr> {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::SocketAddr;
-    if let Some(name) = address.strip_prefix("unix-abstract:") {
-        return SocketAddr::from_abstract_name(name).ok();
-    }
-    let path = address.strip_prefix("unix:")?;
-    SocketAddr::from_pathname(path.strip_prefix("//").unwrap_or(path)).ok()
 }
 
 #[cfg(test)]

@@ -1,4 +1,13 @@
+use clutch_access::Bearer;
+use tonic::transport::Endpoint;
+
 use super::*;
+
+/// A channel that nobody answers.
+fn nowhere() -> Channel {
+    let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+    Channel::new(channel, Bearer::default())
+}
 
 /// A way to nowhere that counts who takes it.
 #[derive(Debug)]
@@ -7,12 +16,12 @@ struct Nowhere(Arc<Mutex<Vec<String>>>);
 impl Roads for Nowhere {
     fn connect(&self, address: &str) -> Connecting {
         self.0.lock().unwrap().push(address.to_owned());
-        Box::pin(async { Ok(endpoint("http://agent.invalid").connect_lazy()) })
+        Box::pin(async { Ok(nowhere()) })
     }
 }
 
 fn pool() -> (Arc<Pool>, Channel) {
-    (Arc::new(Pool::new()), endpoint("http://agent.invalid").connect_lazy())
+    (Arc::new(Pool::new()), nowhere())
 }
 
 #[tokio::test]
@@ -53,10 +62,13 @@ async fn only_so_many_agents_are_talked_to() {
 }
 
 #[tokio::test]
-async fn what_is_no_address_is_refused_and_connections_are_made_once() {
-    let refused = UnixRoads.connect("localhost:80").await.unwrap_err();
-    assert!(refused.to_string().contains("`localhost:80`"), "{refused}");
-    let nobody = UnixRoads.connect("unix-abstract:clutch-nobody-listens-here").await.unwrap_err();
+async fn what_is_no_address_here_is_refused_and_connections_are_made_once() {
+    let roads = ClusterRoads { access: None, keepalive: Keepalive::default() };
+    for no_address in ["", "localhost:80", "x\0:1", "unix:"] {
+        let refused = roads.connect(no_address).await.unwrap_err();
+        assert!(refused.to_string().contains(no_address), "{refused}");
+    }
+    let nobody = roads.connect("unix-abstract:clutch-nobody-listens-here").await.unwrap_err();
     assert!(nobody.to_string().contains("cannot be reached"), "{nobody}");
     let taken = Arc::default();
     let peers = GrpcPeers::new(Box::new(Nowhere(Arc::clone(&taken))));
@@ -65,4 +77,14 @@ async fn what_is_no_address_is_refused_and_connections_are_made_once() {
         assert!(peers.ask("agent:1".to_owned(), wanted).await.is_err());
     }
     assert_eq!(*taken.lock().unwrap(), ["agent:1"]);
+}
+
+#[tokio::test]
+async fn an_agent_for_others_connects_to_no_socket_of_its_machine() {
+    let token = clutch_access::Token::random().unwrap();
+    let file = clutch_access::AccessFile::of_token(token);
+    let access = Access::new(&file, clutch_access::Role::Agent).unwrap();
+    let roads = ClusterRoads { access: Some(access), keepalive: Keepalive::default() };
+    let refused = roads.connect("unix:/run/clutch.sock").await.unwrap_err();
+    assert!(refused.to_string().contains("`unix:/run/clutch.sock`"), "{refused}");
 }

@@ -1,36 +1,48 @@
 //! The gRPC server around the service, with its bounds.
 
-use std::time::Duration;
-
 use clutch_protocol::MAX_MESSAGE_BYTES;
 use clutch_protocol::v1::executor_server::{Executor, ExecutorServer};
 use tokio::sync::oneshot;
 use tonic::transport::Server;
 
+use super::entry::Entry;
+use super::gate::GateLayer;
 use super::listener::Connections;
 
 /// Bytes that one stream may send before they are read.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
-/// How often a silent connection is asked for a sign of life.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Requests of one connection at the same time.
+const MAX_STREAMS: u32 = 64;
 
-/// How long the answer to that may take.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of one request's headers.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+/// Requests that a peer took back before we got to them, and errors that it made
+/// in requests; more end its connection.
+const MAX_RESETS: usize = 20;
+const MAX_ERRORS: usize = 64;
 
 /// Serves the connections until told to stop, and then until each has been told
 /// everything.
 pub(crate) async fn serve_grpc(
     service: impl Executor,
     connections: Connections,
+    entry: Entry,
     stop: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
+    let keepalive = entry.keepalive();
     let service = ExecutorServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(STREAM_WINDOW_BYTES * 2)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_keepalive_interval(Some(keepalive.interval))
+        .http2_keepalive_timeout(Some(keepalive.timeout))
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERRORS))
+        .layer(GateLayer(entry))
         .add_service(service)
         .serve_with_incoming_shutdown(connections, async {
             // A teller that is gone means the same.
@@ -51,6 +63,8 @@ mod tests {
     use tonic::{Request, Response, Status, Streaming};
 
     use super::*;
+    use crate::service::connection::Connection;
+    use crate::settings::ConnectionOptions;
 
     /// Answers one question, and panics at the other.
     struct Fragile;
@@ -97,9 +111,10 @@ mod tests {
         }
     }
 
-    async fn connect(door: &mpsc::Sender<Result<UnixStream, std::io::Error>>) -> Channel {
+    async fn connect(door: &mpsc::Sender<Result<Connection, std::io::Error>>) -> Channel {
         let (here, there) = UnixStream::pair().unwrap();
-        door.send(Ok(there)).await.unwrap();
+        let entry = Entry::new(None, ConnectionOptions::default());
+        door.send(Ok(Connection::local(there, entry))).await.unwrap();
         let mut here = Some(here);
         let connector = tower::service_fn(move |_| {
             let stream = here.take().map(TokioIo::new);
@@ -113,7 +128,9 @@ mod tests {
     async fn a_panic_fails_its_request_and_nothing_else() {
         let (door, connections) = mpsc::channel(2);
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(serve_grpc(Fragile, ReceiverStream::new(connections), stopped));
+        let entry = Entry::new(None, ConnectionOptions::default());
+        let server =
+            tokio::spawn(serve_grpc(Fragile, ReceiverStream::new(connections), entry, stopped));
         let mut victim = ExecutorClient::new(connect(&door).await);
         let mut other = ExecutorClient::new(connect(&door).await);
         let status = || v1::GetStatusRequest::default();

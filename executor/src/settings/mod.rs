@@ -5,9 +5,11 @@
 
 mod error;
 mod limits;
+mod network;
 mod raw;
 mod resolved;
 
 pub use error::SettingsError;
+pub use network::{Address, ConnectionOptions, Credentials, NetworkOptions};
 pub use raw::RawSettings;
-pub use resolved::{Address, BlobOptions, DrainOptions, PoolOptions, SessionOptions, Settings};
+pub use resolved::{BlobOptions, DrainOptions, PoolOptions, SessionOptions, Settings};

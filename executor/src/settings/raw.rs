@@ -19,10 +19,57 @@ pub struct RawSettings {
     pub settings: Option<PathBuf>,
 
     /// Address to listen on: `unix:/absolute/path`, `unix-abstract:NAME`, which leaves no file
-    /// behind, or `private`: an abstract address with an unguessable name, told in the ready line.
-    /// Default: `private`.
+    /// behind, `private`: an abstract address with an unguessable name, told in the ready line, or
+    /// `HOST:PORT`, port 0 for any that is free. A port needs `access-file`, or certificates and a
+    /// token. Default: `private`.
     #[arg(long, env = "CLUTCH_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
+
+    /// File with the certificates and the token that agents and drivers on TCP share. When it is
+    /// not there, the agent makes it. It adds its address to it, and takes it out again at its end.
+    /// Default: none.
+    #[arg(long, env = "CLUTCH_ACCESS_FILE", value_name = "FILE")]
+    pub access_file: Option<PathBuf>,
+
+    /// Address to write into the access file, as others reach it; port 0: the one that it listens
+    /// on. Default: the address that it listens on, and for `0.0.0.0` and `[::]` the host's name.
+    #[arg(long, env = "CLUTCH_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+
+    /// Group whose members may use the Unix socket too, by name or number. They can then do
+    /// whatever the agent's user can. Default: nobody but the agent's own user.
+    #[arg(long, env = "CLUTCH_ALLOW_GROUP", value_name = "GROUP")]
+    pub allow_group: Option<String>,
+
+    /// Certificates of this agent in PEM, its own one first, for serving and for calling other
+    /// agents; instead of `access-file`. Default: none.
+    #[arg(long, env = "CLUTCH_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+
+    /// Its private key in PEM. Default: none.
+    #[arg(long, env = "CLUTCH_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Certificates in PEM of those who vouch for drivers and for other agents. Default: none.
+    #[arg(long, env = "CLUTCH_TLS_AUTHORITY", value_name = "FILE")]
+    pub tls_authority: Option<PathBuf>,
+
+    /// File with the token that callers have to show: 64 hexadecimal digits. Alone, without
+    /// certificates, it does on loopback. Default: none.
+    #[arg(long, env = "CLUTCH_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Connections that have authenticated, at once. Default: 256.
+    #[arg(long, env = "CLUTCH_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<usize>,
+
+    /// Seconds of silence after which a driver is asked for a sign of life. Default: 10.
+    #[arg(long, env = "CLUTCH_KEEPALIVE_SECONDS", value_name = "SECONDS")]
+    pub keepalive_seconds: Option<f64>,
+
+    /// Seconds that its answer may take before the connection is given up. Default: 5.
+    #[arg(long, env = "CLUTCH_KEEPALIVE_TIMEOUT_SECONDS", value_name = "SECONDS")]
+    pub keepalive_timeout_seconds: Option<f64>,
 
     /// Python interpreter of an environment to serve. May be repeated (in the environment
     /// variable: separated by colons). Default: `python3` on the PATH.
@@ -210,6 +257,18 @@ impl RawSettings {
         Self {
             settings: self.settings,
             listen: self.listen.or(file.listen),
+            access_file: self.access_file.or(file.access_file),
+            advertise: self.advertise.or(file.advertise),
+            allow_group: self.allow_group.or(file.allow_group),
+            tls_certificate: self.tls_certificate.or(file.tls_certificate),
+            tls_key: self.tls_key.or(file.tls_key),
+            tls_authority: self.tls_authority.or(file.tls_authority),
+            token_file: self.token_file.or(file.token_file),
+            max_connections: self.max_connections.or(file.max_connections),
+            keepalive_seconds: self.keepalive_seconds.or(file.keepalive_seconds),
+            keepalive_timeout_seconds: self
+                .keepalive_timeout_seconds
+                .or(file.keepalive_timeout_seconds),
             python: if self.python.is_empty() { file.python } else { self.python },
             warm: list(self.warm, file.warm),
             learn_modules: self.learn_modules.or(file.learn_modules),

@@ -5,27 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::limits::limits;
+use super::network::{NetworkOptions, network};
 use super::{RawSettings, SettingsError};
 use crate::limits::LimitOptions;
 use crate::machine;
 use crate::scheduler;
 
-/// Where the agent listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A socket file.
-    Path(PathBuf),
-    /// A name in the kernel's abstract space; leaves no file.
-    Abstract(String),
-    /// An abstract name that the agent makes up.
-    Private,
-}
-
 /// Everything, validated.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen.
-    pub address: Address,
+    /// Where to listen, and what to ask of callers.
+    pub network: NetworkOptions,
     /// For the room `scheduler`.
     pub scheduler: scheduler::Options,
     /// For the room `pool`.
@@ -123,12 +113,13 @@ impl Settings {
         let max_workers = at_least("max-workers", max_workers, slots + 1)?;
         let max_batch_bytes = raw.max_batch_bytes.unwrap_or(16 << 30);
         let limits = limits(&raw)?;
+        let network = network(&raw)?;
         let warm = match raw.warm {
             warm if warm.is_empty() => DEFAULT_WARM.map(str::to_owned).to_vec(),
             warm => warm.into_iter().map(module).collect::<Result<_, _>>()?,
         };
         Ok(Self {
-            address: address(raw.listen.as_deref())?,
+            network,
             scheduler: scheduler::Options {
                 slots,
                 max_slots,
@@ -217,21 +208,6 @@ fn module(name: String) -> Result<String, SettingsError> {
     Err(SettingsError::value("warm", name, "it is not the name of a Python module"))
 }
 
-fn address(written: Option<&str>) -> Result<Address, SettingsError> {
-    let written = written.unwrap_or("private");
-    let refused = |reason| Err(SettingsError::value("listen", written, reason));
-    match written.split_once(':') {
-        None if written == "private" => Ok(Address::Private),
-        Some(("unix", path)) if path.starts_with('/') => Ok(Address::Path(path.into())),
-        Some(("unix", _)) => refused("the path must be absolute"),
-        Some(("unix-abstract", name)) if !name.is_empty() && name.len() < 100 => {
-            Ok(Address::Abstract(name.to_owned()))
-        }
-        Some(("unix-abstract", _)) => refused("the name must have 1 to 99 bytes"),
-        _ => refused("expected `unix:/absolute/path`, `unix-abstract:NAME` or `private`"),
-    }
-}
-
 fn pythons(written: Vec<PathBuf>) -> Result<Vec<PathBuf>, SettingsError> {
     let written = if written.is_empty() { vec![PathBuf::from("python3")] } else { written };
     written.iter().map(|path| python(path)).collect()
@@ -256,6 +232,7 @@ fn python(written: &Path) -> Result<PathBuf, SettingsError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Address;
     use super::*;
 
     fn raw() -> RawSettings {
@@ -265,7 +242,7 @@ mod tests {
     #[test]
     fn nothing_written_gives_a_private_agent_with_a_slot_for_each_cpu() {
         let settings = Settings::resolve(raw()).unwrap();
-        assert_eq!(settings.address, Address::Private);
+        assert_eq!(settings.network.address, Address::Private);
         assert_eq!(settings.scheduler.slots, settings.pool.cores);
     }
 

@@ -9,12 +9,13 @@ import sys
 import tempfile
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 
-from joblib_clutch import connections
+from joblib_clutch import access, connections
 from joblib_clutch.agent import find_binary
 from support import processes
 from support.channels import open_channel
@@ -174,10 +175,10 @@ def blobs_in_use(status: wire.GetStatusResponse) -> int:
     return status.blobs.count - status.blobs.cached
 
 
-def forget(address: str) -> None:
+def forget(address: str | Path) -> None:
     """End this process's sessions on an agent."""
     registry = connections._registry
-    for key in [key for key in registry._connections if key[0] == address]:
+    for key in [key for key in registry._connections if key[0] == access.parse(address)]:
         registry._connections.pop(key).close()
 
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use clutch_access::Channel;
 use clutch_protocol::v1::executor_client::ExecutorClient;
 use clutch_protocol::v1::{self, agent_frame::Body, batch_ended};
 use futures_core::Stream;
-use tonic::transport::Channel;
 
 use crate::call::{Buffers, Ended, Ending, Outcome, ResultBlob, Value};
 use crate::data_line::DataLine;

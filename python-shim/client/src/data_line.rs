@@ -7,11 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use clutch_access::Address;
 use clutch_protocol::v1::{self, data_request, data_response};
 use prost::Message;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-
-use crate::address::Address;
 
 const PREFACE: &[u8; 8] = b"CLUTCHD1";
 
@@ -45,9 +44,9 @@ impl From<io::Error> for DataError {
 
 impl DataLine {
     /// Opens the line of a session; `None` when descriptors do not reach this
-    /// process, as through a tunnel.
+    /// process, as through a tunnel or over TCP.
     pub(crate) fn open(address: &Address, session_id: &str) -> Option<Self> {
-        let mut stream = address.connect().ok()?;
+        let mut stream = UnixStream::connect_addr(address.unix()?).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_write_timeout(Some(PATIENCE)).ok()?;
         stream.write_all(PREFACE).ok()?;

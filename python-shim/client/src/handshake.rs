@@ -2,21 +2,14 @@
 
 use std::time::Duration;
 
+use clutch_access::{Access, Address, Channel, Keepalive};
 use clutch_protocol::MAX_MESSAGE_BYTES;
 use clutch_protocol::v1::executor_client::ExecutorClient;
 use clutch_protocol::v1::{self, open_session_response};
-use hyper_util::rt::TokioIo;
-use tonic::Status;
-use tonic::transport::{Channel, Endpoint, Uri};
-
-use crate::address::Address;
+use tonic::{Code, Status};
 
 /// Longer than an agent waits for a zygote.
 const OPEN_PATIENCE: Duration = Duration::from_secs(120);
-
-/// Without a sign of life, a cut network is never noticed.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes that an agent may send before they are read.
 const WINDOW_BYTES: u32 = 8 << 20;
@@ -27,6 +20,10 @@ pub enum OpenError {
     /// The agent cannot be reached, or did not answer.
     #[error("{0}")]
     Unreachable(String),
+    /// It, or we, do not accept the other's credentials. Another try would end in the
+    /// same way.
+    #[error("{0}")]
+    Denied(String),
     /// It answered that it will not.
     #[error("{}", .0.message)]
     Refused(Box<v1::Refusal>),
@@ -35,15 +32,15 @@ pub enum OpenError {
 /// Connects and leases room.
 pub(crate) async fn open(
     address: &Address,
+    access: Option<&Access>,
     request: v1::OpenSessionRequest,
 ) -> Result<(ExecutorClient<Channel>, v1::SessionOpened), OpenError> {
-    let unreachable = |error: tonic::transport::Error| OpenError::Unreachable(chain(&error));
-    let channel = connect(address).await.map_err(unreachable)?;
+    let channel = connect(address, access).await?;
     let mut client = ExecutorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let answer = tokio::time::timeout(OPEN_PATIENCE, client.open_session(request)).await;
     let response = match answer {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(OpenError::Unreachable(describe(&status))),
+        Ok(Err(status)) => return Err(not_opened(&status, address, access)),
         Err(_) => {
             let seconds = OPEN_PATIENCE.as_secs();
             let why = format!("DEADLINE_EXCEEDED: no answer within {seconds} s");
@@ -59,24 +56,38 @@ pub(crate) async fn open(
     }
 }
 
-async fn connect(address: &Address) -> Result<Channel, tonic::transport::Error> {
-    let address = address.clone();
-    let connector = tower::service_fn(move |_: Uri| {
-        let connected = address.connect().and_then(|stream| {
-            stream.set_nonblocking(true)?;
-            tokio::net::UnixStream::from_std(stream).map(TokioIo::new)
-        });
-        std::future::ready(connected)
-    });
-    // The name matters to nobody: the connector knows where to go.
-    Endpoint::from_static("http://localhost")
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES * 2)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_with_connector(connector)
-        .await
+async fn connect(address: &Address, access: Option<&Access>) -> Result<Channel, OpenError> {
+    let keepalive = Keepalive::from_environment();
+    let keepalive = keepalive.map_err(|error| OpenError::Unreachable(error.to_string()))?;
+    clutch_access::connect(address, access, keepalive, WINDOW_BYTES).await.map_err(|error| {
+        let why = chain(&error);
+        if error.may_pass() { OpenError::Unreachable(why) } else { OpenError::Denied(why) }
+    })
+}
+
+/// Why a session was not opened on a connection that there was.
+fn not_opened(status: &Status, address: &Address, access: Option<&Access>) -> OpenError {
+    let said = describe(status);
+    let plain = access.is_some_and(|access| !access.is_encrypted()) && address.unix().is_none();
+    if status.code() == Code::Unauthenticated {
+        let why = "the agent does not accept the token of the access file";
+        return OpenError::Denied(format!("{why} ({said})"));
+    }
+    if status.code() == Code::PermissionDenied {
+        return OpenError::Denied(said);
+    }
+    if plain && is_transport(status) {
+        return OpenError::Denied(format!(
+            "the access file has no certificates, and an agent that wants TLS ends connections of \
+             plain text as this one ended ({said})"
+        ));
+    }
+    OpenError::Unreachable(said)
+}
+
+/// Whether it comes from the connection and not from the agent.
+fn is_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 /// A gRPC error in words, for example `UNAVAILABLE: connection reset`.

@@ -5,7 +5,6 @@
 //! which comes back with its ending. One thread per process, [`runtime`], does
 //! all the network; the others hand it messages and take what arrived.
 
-mod address;
 mod call;
 mod conversation;
 mod courier;
@@ -21,8 +20,8 @@ mod runtime;
 mod session;
 mod upload;
 
-pub use address::{Address, AddressError};
 pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, ResultBlob, Value};
+pub use clutch_access::{Access, AccessError, Address, AddressError, Role, StoredFile};
 pub use courier::Errand;
 pub use handshake::OpenError;
 pub use output::Outputs;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use clutch_access::{Access, Address};
 use clutch_protocol::v1::{self, client_frame::Body};
 
-use crate::address::Address;
 use crate::call::{Batch, Call, Ended, Ending};
 use crate::courier::{Couriers, Errand};
 use crate::data_line::{DataError, DataLine};
@@ -103,18 +103,20 @@ pub(crate) struct Open<T> {
 }
 
 impl<T: Send + 'static> Session<T> {
-    /// Opens a session; asks `go_on` every 100 ms whether to go on waiting.
+    /// Opens a session; asks `go_on` every 100 ms whether to go on waiting. An agent
+    /// on TCP wants to see `access`.
     ///
     /// # Errors
     /// When the agent cannot be reached, refuses, or `go_on` said no.
     pub fn open(
         address: &Address,
+        access: Option<&Access>,
         request: v1::OpenSessionRequest,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Self, OpenError> {
         let unreachable = |error: std::io::Error| OpenError::Unreachable(error.to_string());
         let network = runtime::network().map_err(unreachable)?;
-        let mut opening = std::pin::pin!(handshake::open(address, request));
+        let mut opening = std::pin::pin!(handshake::open(address, access, request));
         let (client, opened) = loop {
             let asked = async { tokio::time::timeout(ASK_INTERVAL, &mut opening).await };
             match network.wait(asked) {

@@ -16,6 +16,12 @@ create_exception!(
 );
 create_exception!(
     _native,
+    OpenDeniedError,
+    OpenFailedError,
+    "One side does not accept the other's credentials; why, in words."
+);
+create_exception!(
+    _native,
     OpenRefusedError,
     PyException,
     "The agent opens no session; the refusal."

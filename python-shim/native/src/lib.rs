@@ -2,6 +2,7 @@
 //! network. Its Python half says what the objects mean; `_native.pyi` is their
 //! list.
 
+mod access;
 mod buffer;
 mod call;
 mod digest;
@@ -17,11 +18,13 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    use crate::access::read_access_file;
+    #[pymodule_export]
     use crate::call::Call;
     #[pymodule_export]
     use crate::digest::digest;
     #[pymodule_export]
-    use crate::errors::{BlobRefusedError, OpenFailedError, OpenRefusedError};
+    use crate::errors::{BlobRefusedError, OpenDeniedError, OpenFailedError, OpenRefusedError};
     #[pymodule_export]
     use crate::mapping::Mapping;
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! A session on an agent.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clutch_client::{Address, BlobError, CallOptions, Named, OpenError};
@@ -8,10 +9,11 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::access;
 use crate::buffer::Content;
 use crate::call::Call;
 use crate::ending;
-use crate::errors::{self, BlobRefusedError, OpenFailedError};
+use crate::errors::{self, BlobRefusedError, OpenDeniedError, OpenFailedError};
 use crate::mapping::Mapping;
 
 /// The session with Python objects as tokens.
@@ -34,7 +36,7 @@ pub(crate) struct Session {
 impl Session {
     #[staticmethod]
     #[pyo3(signature = (address, *, client_version, python_version, implementation, executable,
-                        cloudpickle_version, joblib_version, python, name))]
+                        cloudpickle_version, joblib_version, python, name, access=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords")]
     fn open(
         py: Python<'_>,
@@ -47,9 +49,11 @@ impl Session {
         joblib_version: String,
         python: String,
         name: String,
+        access: Option<PathBuf>,
     ) -> PyResult<Self> {
         let address =
             Address::parse(address).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let access = access.map(|path| access::of_driver(&path)).transpose()?;
         let environment = v1::Environment {
             python_version,
             implementation,
@@ -68,7 +72,7 @@ impl Session {
         // What a signal handler raised while we waited.
         let mut raised = None;
         let opened = py.detach(|| {
-            Conversation::open(&address, request, || {
+            Conversation::open(&address, access.as_ref(), request, || {
                 raised = Python::attach(|py| py.check_signals().err());
                 raised.is_none()
             })
@@ -77,6 +81,7 @@ impl Session {
             (_, Some(raised)) => Err(raised),
             (Ok(session), None) => Ok(Self { session: Arc::new(session) }),
             (Err(OpenError::Unreachable(why)), None) => Err(OpenFailedError::new_err(why)),
+            (Err(OpenError::Denied(why)), None) => Err(OpenDeniedError::new_err(why)),
             (Err(OpenError::Refused(refusal)), None) => Err(errors::refusal(py, &refusal)?),
         }
     }

@@ -11,10 +11,11 @@ Importing this package registers the joblib backend ``"clutch"``::
 from joblib import register_parallel_backend
 
 from joblib_clutch import exceptions
+from joblib_clutch.access import connect
 from joblib_clutch.backend import ClutchBackend
 from joblib_clutch.report import last_report
 from joblib_clutch.version import __version__
 
-__all__ = ["ClutchBackend", "__version__", "exceptions", "last_report"]
+__all__ = ["ClutchBackend", "__version__", "connect", "exceptions", "last_report"]
 
 register_parallel_backend("clutch", ClutchBackend)

@@ -8,6 +8,9 @@ from typing_extensions import Buffer
 class OpenFailedError(Exception):
     """The agent cannot be reached; the argument says why."""
 
+class OpenDeniedError(OpenFailedError):
+    """One side does not accept the other's credentials; the argument says why."""
+
 class OpenRefusedError(Exception):
     """The agent opens no session; the argument is a dictionary with the keys
     ``kind``, ``fault``, ``message``, ``advice`` and ``available``.
@@ -15,6 +18,9 @@ class OpenRefusedError(Exception):
 
 class BlobRefusedError(Exception):
     """The agent has no room for a blob; the argument is a failure as in `Ending`."""
+
+def read_access_file(path: str) -> list[str]:
+    """Check an access file; give the addresses of its agents. Raises `OpenDeniedError`."""
 
 @final
 class Mapping:
@@ -108,9 +114,10 @@ class Session:
         joblib_version: str,
         python: str,
         name: str,
+        access: str | None = None,
     ) -> Session:
-        """Open a session. Raises `OpenFailedError`, `OpenRefusedError`, or ValueError for an address
-        that is none.
+        """Open a session; an agent on TCP asks for an access file. Raises `OpenFailedError`,
+        `OpenDeniedError`, `OpenRefusedError`, or ValueError for an address that is none.
         """
 
     @property

@@ -13,12 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from joblib_clutch.agent import PrivateAgent
-from joblib_clutch.exceptions import AgentUnavailableError
+from joblib_clutch.exceptions import AccessDeniedError, AgentUnavailableError
 from joblib_clutch.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from joblib_clutch.access import Agents
     from joblib_clutch.settings import Settings
 
 
@@ -32,8 +33,8 @@ _SEARCH_TIMEOUT_SECONDS = 2
 class _Connection:
     """One agent as this process sees it: a session, renewed when lost."""
 
-    def __init__(self, address: str | None, python: str | None) -> None:
-        self._address = address
+    def __init__(self, agents: Agents | None, python: str | None) -> None:
+        self._agents = agents
         self._python = python
         self._lock = threading.Lock()
         self._agent: PrivateAgent | None = None
@@ -81,8 +82,10 @@ class _Connection:
             self._agent.stop()
 
     def _connect(self) -> Session:
-        if self._address is not None:
-            return Session(self._address, self._python, _no_evidence)
+        if self._agents is not None:
+            address = self._agents.now()[0]
+            access = self._agents.access_of(address)
+            return Session(address, self._python, _no_evidence, access)
         if self._agent is not None and self._agent.alive:
             try:
                 return self._connect_private(self._agent)
@@ -108,18 +111,18 @@ class _Connection:
 
 class _Registry:
     def __init__(self) -> None:
-        self._connections: dict[tuple[str | None, str | None], _Connection] = {}
+        self._connections: dict[tuple[Agents | None, str | None], _Connection] = {}
         self._lock = threading.Lock()
         self._abandoned: list[Any] = []
         self._searches: set[threading.Thread] = set()
         self.forked = False
 
-    def connection(self, address: str | None, python: str | None) -> _Connection:
+    def connection(self, agents: Agents | None, python: str | None) -> _Connection:
         with self._lock:
-            connection = self._connections.get((address, python))
+            connection = self._connections.get((agents, python))
             if connection is None:
-                connection = _Connection(address, python)
-                self._connections[address, python] = connection
+                connection = _Connection(agents, python)
+                self._connections[agents, python] = connection
         return connection
 
     def close(self) -> None:
@@ -133,9 +136,9 @@ class _Registry:
         for search in list(self._searches):
             search.join(max(deadline - time.monotonic(), 0))
 
-    def known(self, address: str | None, python: str | None) -> _Connection:
+    def known(self, agents: Agents | None, python: str | None) -> _Connection:
         with self._lock:
-            connection = self._connections.get((address, python))
+            connection = self._connections.get((agents, python))
         if connection is None:
             raise _closed()
         return connection
@@ -221,6 +224,9 @@ def session_again(settings: Settings, ended: threading.Event) -> Session:
         connection = _registry.known(settings.agents, settings.env)
         try:
             return connection.session()
+        except AccessDeniedError:
+            # A moment does not mend that.
+            raise
         except AgentUnavailableError:
             if ended.wait(pause):
                 raise

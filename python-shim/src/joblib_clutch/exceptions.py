@@ -211,6 +211,10 @@ class AgentUnavailableError(ClutchError, ConnectionError):
     """The agent cannot be started, reached, or was lost."""
 
 
+class AccessDeniedError(AgentUnavailableError):
+    """The agent does not accept the driver's credentials, or the driver not the agent's."""
+
+
 class AgentDrainingError(AgentUnavailableError):
     """The agent was asked to stop and takes nothing new."""
 

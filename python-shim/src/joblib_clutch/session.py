@@ -14,6 +14,7 @@ import cloudpickle
 import joblib
 
 from joblib_clutch import _native
+from joblib_clutch.access import denied
 from joblib_clutch.courier import start_courier
 from joblib_clutch.exceptions import AgentUnavailableError, ClutchError, QuotaExceededError
 from joblib_clutch.failures import class_of
@@ -46,6 +47,8 @@ class Session:
     evidence : callable
         Called when the agent is lost; returns what is known about that, as
         keyword arguments of `ClutchError`.
+    access : str or None
+        Path of the access file that the agent asks for; None on Unix sockets.
 
     Attributes
     ----------
@@ -65,7 +68,11 @@ class Session:
     """
 
     def __init__(
-        self, address: str, python: str | None, evidence: Callable[[], dict[str, Any]]
+        self,
+        address: str,
+        python: str | None,
+        evidence: Callable[[], dict[str, Any]],
+        access: str | None = None,
     ) -> None:
         self.address = address
         self._evidence = evidence
@@ -76,7 +83,7 @@ class Session:
         self._lost_by = ""
         self.ended = False
         self._profiles: dict[WorkerProfile, int] = {}
-        self.native = _open(address, python)
+        self.native = _open(address, python, access)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
         self.printer = OutputPrinter(self.native)
@@ -322,7 +329,7 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _open(address: str, python: str | None) -> _native.Session:
+def _open(address: str, python: str | None, access: str | None) -> _native.Session:
     try:
         return _native.Session.open(
             address,
@@ -334,7 +341,15 @@ def _open(address: str, python: str | None) -> _native.Session:
             joblib_version=joblib.__version__,
             python=python or "",
             name=f"{socket.gethostname()}:{os.getpid()}",
+            access=access,
         )
+    except _native.OpenDeniedError as error:
+        raise denied(
+            f"the agent at {address} did not open a session: {error}",
+            "name the access file with which the agent was started, or a copy of it"
+            " (`clutch access --for-drivers`); certificates are valid from a day before they"
+            " were made, by the clocks of both machines",
+        ) from error
     except (_native.OpenFailedError, ValueError) as error:
         raise AgentUnavailableError(
             f"the agent at {address} did not open a session: {error}",

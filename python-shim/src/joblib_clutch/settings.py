@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from joblib_clutch import quantities
+from joblib_clutch import access, quantities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,9 +37,10 @@ class Settings:
 
     Attributes
     ----------
-    agents : str or None
-        Address of the agent, ``unix:/path`` or ``unix-abstract:name``; None:
-        one private agent of this process. A list of one address is accepted.
+    agents : Agents or None
+        The agents; None: those of `connect`, or else one private agent of this
+        process. An address, the path of an access file and a list of addresses
+        are accepted.
     env : str or None
         Path of the Python interpreter that runs the tasks, on the agent's
         machine; None: one of the driver's own version.
@@ -77,7 +78,7 @@ class Settings:
         ``"w+"``); None: they get an array of their own.
     """
 
-    agents: str | None = None
+    agents: access.Agents | None = None
     env: str | None = None
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
@@ -131,7 +132,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Normalize and check the values."""
-        self._set("agents", _one_address(self.agents))
+        self._set("agents", access.parse(self.agents) or access.default())
+        if self.agents is not None and len(self.agents.addresses) > 1:
+            raise ValueError(
+                "agents must name exactly one agent: spreading a call over several is not"
+                f" supported yet, and {len(self.agents.addresses)} were given"
+            )
         self._set("initargs", tuple(self.initargs))
         if self.initializer is not None and not callable(self.initializer):
             raise TypeError(f"initializer must be callable, not {self.initializer!r}")
@@ -154,18 +160,3 @@ class Settings:
     def _set(self, name: str, value: object) -> None:
         # The dataclass is frozen for its users, not for its own constructor.
         object.__setattr__(self, name, value)
-
-
-def _one_address(agents: object) -> str | None:
-    if agents is None or isinstance(agents, str):
-        return agents
-    if not isinstance(agents, (list, tuple)) or not all(
-        isinstance(address, str) for address in agents
-    ):
-        raise TypeError(f"agents must be an address or a list of one, not {agents!r}")
-    if len(agents) != 1:
-        raise ValueError(
-            f"agents must name exactly one agent: spreading a call over several is"
-            f" not supported yet, and {len(agents)} were given"
-        )
-    return str(agents[0])
