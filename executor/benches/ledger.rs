@@ -2,6 +2,7 @@
 //! content, finding it again, and making way for others.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use clutch_executor::blobs::ledger::{Ledger, Limits};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -21,7 +22,7 @@ fn full(blobs: u64) -> Ledger {
     for number in 0..blobs {
         if let Ok(granted) = ledger.grant(BLOB_BYTES) {
             ledger.name(granted.blob, digest(number));
-            ledger.unpin(granted.blob);
+            ledger.unpin(granted.blob, Duration::ZERO);
         }
     }
     ledger
@@ -37,7 +38,7 @@ fn cycles(criterion: &mut Criterion) {
                 number += 1;
                 if let Ok(granted) = ledger.grant(BLOB_BYTES) {
                     ledger.name(granted.blob, digest(number));
-                    ledger.unpin(granted.blob);
+                    ledger.unpin(granted.blob, Duration::ZERO);
                     black_box(granted.evicted.len());
                 }
             });
@@ -48,7 +49,7 @@ fn cycles(criterion: &mut Criterion) {
             bench.iter(|| {
                 number = (number + 1) % blobs;
                 if let Some(blob) = ledger.find(&digest(number)) {
-                    black_box(ledger.unpin(blob));
+                    black_box(ledger.unpin(blob, Duration::ZERO));
                 }
             });
         });

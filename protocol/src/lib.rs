@@ -16,6 +16,10 @@ pub const PROTOCOL_MINOR: u32 = 1;
 /// follows in `PayloadPart` frames.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
+/// Bytes of a blob that one part carries: few, so that on a slow network little
+/// is ahead of what comes next. A receiver takes parts of any length.
+pub const BLOB_PART_BYTES: usize = 128 << 10;
+
 /// Encoded bytes that one gRPC message may have, in either direction.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 

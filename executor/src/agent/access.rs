@@ -14,7 +14,6 @@ use crate::settings::Credentials;
 pub(super) struct AgentAccess {
     pub(super) server: ServerAccess,
     /// For calling other agents of the same cluster.
-    #[expect(dead_code, reason = "for content that agents fetch from each other")]
     pub(super) client: Access,
     /// Where to say how others reach this agent.
     file: Option<(StoredFile, Option<(String, u16)>)>,

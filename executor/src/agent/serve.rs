@@ -1,6 +1,7 @@
 //! From built to ended.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,10 +16,17 @@ use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
 use crate::machine::host_name;
 use crate::pool::{Reaper, Zygote};
-use crate::service::{AgentIdentity, Entry, Environments, ExecutorService, Resumable, serve_grpc};
+use crate::service::{
+    AgentIdentity, ClusterRoads, Entry, Environments, ExecutorService, GrpcPeers, Library,
+    Resumable, serve_grpc,
+};
 
 /// How long workers get to leave at the end.
 const LEAVE: Duration = Duration::from_secs(3);
+
+/// How often cached content is looked through.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(50);
+const LONGEST_SWEEP: Duration = Duration::from_secs(30);
 
 /// How long drivers whose connections broke get to come back for theirs.
 const COME_BACK: Duration = Duration::from_secs(3);
@@ -42,7 +50,14 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         .iter()
         .map(|environment| Zygote::start(environment.clone(), built.zygote.clone(), reaper.clone()))
         .collect::<io::Result<Vec<_>>>()?;
-    let blobs = Store::new(built.settings.blobs.clone());
+    let access = built.access.as_ref();
+    let roads = ClusterRoads {
+        access: access.map(|access| access.client.clone()),
+        keepalive: built.settings.network.connections.keepalive,
+    };
+    let peers = Arc::new(GrpcPeers::new(Box::new(roads)));
+    let blobs = Store::with_peers(built.settings.blobs.clone(), peers);
+    tokio::spawn(expire(blobs.clone(), built.settings.blob_keep));
     let dispatch = Dispatcher::start(DispatchOptions {
         scheduler: built.settings.scheduler,
         pool: built.settings.pool.clone(),
@@ -66,11 +81,11 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         enforcement: built.enforcer.enforcement().clone(),
         resumable: resumable.clone(),
         drain: asked,
+        library: Library::new(),
     };
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
     // for a session then is told why there is none.
-    let access = built.access.as_ref();
     let entry =
         Entry::new(access.map(|access| access.server.clone()), built.settings.network.connections);
     let connections = built.listener.serve(dispatch.clone(), entry.clone())?;
@@ -144,6 +159,15 @@ async fn drain(dispatch: &DispatchHandle, deadline: Duration, signals: &mut Sign
         tracing::warn!("a worker does not die");
     }
     Ending::Killed
+}
+
+/// Lets content go that nobody has used for long.
+async fn expire(blobs: Store, age: Duration) {
+    let mut ticks = tokio::time::interval((age / 8).clamp(SHORTEST_SWEEP, LONGEST_SWEEP));
+    loop {
+        ticks.tick().await;
+        blobs.expire(age);
+    }
 }
 
 async fn parent_ended(lifeline: Option<Lifeline>) {

@@ -62,6 +62,17 @@ impl Blob {
         self.content.file.as_fd()
     }
 
+    /// Its file, to be read in a thread that may block.
+    pub(super) fn file(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.content.file)
+    }
+
+    /// Takes its name away: its content is not what that says. Nobody finds it any
+    /// more.
+    pub(super) fn disown(&self) {
+        self.pin.store.disown(self.pin.blob);
+    }
+
     /// Says that whoever still has it is about to let go: its room is as good
     /// as free.
     pub(crate) fn leave(&self) {
@@ -90,8 +101,8 @@ impl Drop for Pin {
 }
 
 impl Content {
-    pub(super) fn new(file: OwnedFd, bytes: u64, writable: bool) -> Self {
-        Self { file: Arc::new(file), bytes, writable }
+    pub(super) const fn new(file: Arc<OwnedFd>, bytes: u64, writable: bool) -> Self {
+        Self { file, bytes, writable }
     }
 }
 

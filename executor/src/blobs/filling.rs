@@ -6,22 +6,28 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::arrival::{Announcement, Progress};
 use super::blob::{Blob, Content, Pin};
 use super::ledger::{Digest, Place};
 use super::space;
 use crate::failure::{Failure, Kind};
+
+/// Most bytes that are copied and hashed on a thread of the runtime.
+pub(super) const QUICK_BYTES: usize = 256 << 10;
 
 /// Room for a blob. Dropping it gives the room back.
 #[derive(Debug)]
 pub(crate) struct Filling {
     pin: Arc<Pin>,
     place: Place,
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     bytes: u64,
     writable: bool,
     /// What was written here, as opposed to by the driver itself.
     written: u64,
     hasher: blake3::Hasher,
+    /// Tells those who follow it.
+    announced: Option<Announcement>,
 }
 
 /// Why a content cannot be taken.
@@ -44,7 +50,21 @@ impl Filling {
         writable: bool,
     ) -> Self {
         let hasher = blake3::Hasher::new();
-        Self { pin, place, file, bytes, writable, written: 0, hasher }
+        let file = Arc::new(file);
+        Self { pin, place, file, bytes, writable, written: 0, hasher, announced: None }
+    }
+
+    /// Lets others find it by the digest that it will have, and follow it from
+    /// now on. Only for content that comes by [`Filling::write`].
+    pub(crate) fn announced(mut self, digest: Digest) -> Self {
+        let Self { pin, file, place, bytes, written, .. } = &self;
+        self.announced = Some(Announcement::new(pin, file, *place, *bytes, *written, digest));
+        self
+    }
+
+    /// Bytes that were written here.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
     }
 
     /// The descriptor that whoever fills it writes to.
@@ -57,7 +77,8 @@ impl Filling {
         self.written == self.bytes
     }
 
-    /// Takes the next bytes. Off the runtime's threads: a disk may be slow.
+    /// Takes the next bytes. Few of them go to memory at once: to hand them to
+    /// another thread costs more than to copy them. A disk may be slow.
     ///
     /// # Errors
     /// [`FillError`] when they are too many or there is no room for them.
@@ -66,17 +87,25 @@ impl Filling {
         if got > self.bytes {
             return Err(FillError::Length);
         }
-        let written = tokio::task::spawn_blocking(move || {
+        let quick = self.place == Place::Memory && data.len() <= QUICK_BYTES;
+        let write = move || {
             space::write_at(&self.file, &data, self.written)?;
             self.hasher.update(&data);
             self.written = got;
+            if let Some(announced) = &self.announced {
+                announced.tell(Progress::Written(got));
+            }
             io::Result::Ok(self)
-        });
+        };
         let failed = |error: io::Error| {
             let what = format!("a blob cannot be written: {error}");
             FillError::Refused(Failure::new(space::kind_of(&error), what))
         };
-        written.await.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
+        if quick {
+            return write().map_err(failed);
+        }
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(|error| failed(io::Error::other(error)))?.map_err(failed)
     }
 
     /// The content is complete. With a `digest`, it must be what that names,
@@ -86,7 +115,7 @@ impl Filling {
     /// When the content is not complete or not what the digest names, or when
     /// somebody can still write to it.
     pub(crate) fn commit(self, digest: Option<Digest>) -> Result<Blob, Failure> {
-        let Self { pin, place, file, bytes, writable, .. } = self;
+        let Self { pin, place, file, bytes, writable, announced, .. } = self;
         let refused = |what: String| Err(Failure::new(Kind::Internal, what));
         let found = match rustix::fs::fstat(&file) {
             Ok(stat) => u64::try_from(stat.st_size).unwrap_or_default(),
@@ -109,6 +138,9 @@ impl Filling {
         let content = Arc::new(Content::new(file, bytes, writable));
         if let Some(digest) = digest {
             pin.store.name(pin.blob, digest, &content);
+        }
+        if let Some(announced) = announced {
+            announced.tell(Progress::Whole);
         }
         Ok(Blob::new(pin, content))
     }

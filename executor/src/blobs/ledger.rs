@@ -1,6 +1,7 @@
 //! Who has how much room and who makes room for whom: decisions, no deeds.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use crate::failure::{Failure, Kind};
 
@@ -96,8 +97,8 @@ struct Entry {
 enum State {
     /// So many use it.
     Pinned(u64),
-    /// Nobody uses it since this turn.
-    Idle(u64),
+    /// Nobody uses it since this turn, and this instant.
+    Idle(u64, Duration),
 }
 
 /// Room for a blob, pinned once.
@@ -208,7 +209,7 @@ impl Ledger {
         let entry = self.entries.get_mut(&blob)?;
         match &mut entry.state {
             State::Pinned(pins) => *pins += 1,
-            State::Idle(turn) => {
+            State::Idle(turn, _) => {
                 let room = match entry.place {
                     Place::Memory => &mut self.memory,
                     Place::Disk => &mut self.disk,
@@ -221,15 +222,40 @@ impl Ledger {
         Some(blob)
     }
 
-    /// Takes one pin back; true when the blob is gone with it.
-    pub fn unpin(&mut self, blob: u64) -> bool {
+    /// Takes the name of a blob away; it goes with its last user.
+    pub fn disown(&mut self, blob: u64) {
+        let Some(entry) = self.entries.get_mut(&blob) else { return };
+        if let Some(digest) = entry.digest.take() {
+            self.named.remove(&digest);
+        }
+    }
+
+    /// Lets go what nobody has used since an instant; gives the blobs.
+    pub fn expire(&mut self, since: Duration) -> Vec<u64> {
+        let mut expired = Vec::new();
+        for room in [&self.memory, &self.disk] {
+            let idle = room.idle.values().copied();
+            expired.extend(idle.take_while(|blob| {
+                let state = self.entries.get(blob).map(|entry| &entry.state);
+                matches!(state, Some(State::Idle(_, at)) if *at < since)
+            }));
+        }
+        for blob in &expired {
+            self.remove(*blob);
+        }
+        expired
+    }
+
+    /// Takes one pin back, at an instant of whatever clock; true when the blob is
+    /// gone with it.
+    pub fn unpin(&mut self, blob: u64, now: Duration) -> bool {
         let Some(entry) = self.entries.get_mut(&blob) else { return false };
         match &mut entry.state {
             State::Pinned(pins) if *pins > 1 => {
                 *pins -= 1;
                 return false;
             }
-            State::Pinned(_) | State::Idle(_) => {}
+            State::Pinned(_) | State::Idle(..) => {}
         }
         let room = match entry.place {
             Place::Memory => &mut self.memory,
@@ -241,7 +267,7 @@ impl Ledger {
             return true;
         }
         self.last_turn += 1;
-        entry.state = State::Idle(self.last_turn);
+        entry.state = State::Idle(self.last_turn, now);
         room.idle.insert(self.last_turn, blob);
         room.idle_bytes += entry.bytes;
         false
@@ -292,7 +318,7 @@ impl Ledger {
         let Some(entry) = self.entries.remove(&blob) else { return };
         let room = self.at(entry.place);
         room.used -= entry.bytes;
-        if let State::Idle(turn) = entry.state {
+        if let State::Idle(turn, _) = entry.state {
             room.idle.remove(&turn);
             room.idle_bytes -= entry.bytes;
         }

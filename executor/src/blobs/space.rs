@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
@@ -94,7 +96,7 @@ fn on_disk(bytes: u64, directory: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When somebody has it mapped for writing.
-pub(super) fn seal(file: OwnedFd, place: Place, writable: bool) -> io::Result<OwnedFd> {
+pub(super) fn seal(file: Arc<OwnedFd>, place: Place, writable: bool) -> io::Result<Arc<OwnedFd>> {
     match place {
         Place::Memory => {
             let mut seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
@@ -114,7 +116,7 @@ pub(super) fn seal(file: OwnedFd, place: Place, writable: bool) -> io::Result<Ow
         Place::Disk => {
             let path = DescriptorPath(file.as_fd());
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            Ok(rustix::fs::open(path.to_string(), flags, Mode::empty())?)
+            Ok(Arc::new(rustix::fs::open(path.to_string(), flags, Mode::empty())?))
         }
     }
 }
@@ -159,4 +161,23 @@ pub(super) fn read_at(file: &OwnedFd, mut room: &mut [u8], mut offset: u64) -> i
         offset += read as u64;
     }
     Ok(())
+}
+
+/// Reads so many bytes; blocks.
+///
+/// # Errors
+/// As [`read_at`].
+pub(super) fn read(file: &OwnedFd, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+    let mut read = Vec::with_capacity(length);
+    while read.len() < length {
+        let at = offset + read.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut read), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // There may have been room for more.
+    read.truncate(length);
+    Ok(read)
 }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::arrival::{Arrival, Room};
 use super::blob::{Blob, Content, Pin};
+use super::fetch::{Fetches, Peers};
 use super::filling::Filling;
 use super::ledger::{Digest, Granted, Ledger, Limits, Place, Usage};
 use super::space;
@@ -42,6 +44,11 @@ struct Shared {
     leaving: watch::Sender<usize>,
     /// Whether waiting for them paid last time.
     patient: AtomicBool,
+    /// Tells of contents that are here or on their way.
+    news: watch::Sender<()>,
+    /// `None`: this agent knows no others.
+    fetches: Option<Fetches>,
+    begun: Instant,
 }
 
 #[derive(Debug)]
@@ -49,20 +56,35 @@ struct State {
     ledger: Ledger,
     /// Those that can be found by their digest.
     named: HashMap<u64, Arc<Content>>,
+    /// Those that are on their way, by the digest that they will have.
+    arriving: HashMap<Digest, Vec<Arrival>>,
 }
 
 impl Store {
     /// An empty store.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn new(options: BlobOptions) -> Self {
+        Self::build(options, None)
+    }
+
+    /// An empty store that gets content from other agents.
+    pub(crate) fn with_peers(options: BlobOptions, peers: Arc<dyn Peers>) -> Self {
+        Self::build(options, Some(Fetches::new(peers)))
+    }
+
+    fn build(options: BlobOptions, fetches: Option<Fetches>) -> Self {
         let limits = Limits {
             memory_bytes: options.memory_bytes,
             spill_bytes: options.spill_bytes,
             blobs: most_blobs(),
         };
-        let state = State { ledger: Ledger::new(limits), named: HashMap::new() };
+        let state =
+            State { ledger: Ledger::new(limits), named: HashMap::new(), arriving: HashMap::new() };
         let (state, leaving) = (Mutex::new(state), watch::Sender::new(0));
         let patient = AtomicBool::new(true);
-        Self { shared: Arc::new(Shared { options, state, leaving, patient }) }
+        let (news, begun) = (watch::Sender::new(()), Instant::now());
+        let shared = Shared { options, state, leaving, patient, news, fetches, begun };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Room for a blob, to be filled.
@@ -111,6 +133,26 @@ impl Store {
         content.map(|content| Blob::new(pin, content))
     }
 
+    /// Where contents are that are on their way with that digest.
+    pub(super) fn arriving(&self, digest: &Digest) -> Vec<Arc<Room>> {
+        let state = self.state();
+        let arrivals = state.arriving.get(digest);
+        arrivals.into_iter().flatten().filter_map(Arrival::room).collect()
+    }
+
+    /// Tells of contents that are here or on their way since.
+    pub(super) fn news(&self) -> watch::Receiver<()> {
+        self.shared.news.subscribe()
+    }
+
+    pub(super) fn fetches(&self) -> Option<&Fetches> {
+        self.shared.fetches.as_ref()
+    }
+
+    pub(super) fn is_in_memory(&self, blob: &Blob) -> bool {
+        self.state().ledger.is_in_memory(blob.id())
+    }
+
     /// Where results are to go now; `None`: to memory.
     pub(crate) fn spill_directory(&self) -> Option<&str> {
         let spills = self.state().ledger.spills();
@@ -131,7 +173,7 @@ impl Store {
         may_pass: bool,
     ) -> Result<Blob, Failure> {
         let (pin, _) = self.enter(|ledger| ledger.book(bytes, place, may_pass))?;
-        Ok(Blob::new(pin, Arc::new(Content::new(file, bytes, false))))
+        Ok(Blob::new(pin, Arc::new(Content::new(Arc::new(file), bytes, false))))
     }
 
     /// Makes a blob one that can be found by its content.
@@ -140,11 +182,50 @@ impl Store {
         if state.ledger.name(blob, digest) {
             state.named.insert(blob, Arc::clone(content));
         }
+        drop(state);
+        self.shared.news.send_replace(());
+    }
+
+    /// Content that nobody may find any more.
+    pub(super) fn disown(&self, blob: u64) {
+        let mut state = self.state();
+        state.ledger.disown(blob);
+        let content = state.named.remove(&blob);
+        drop(state);
+        drop(content);
+    }
+
+    /// A content is on its way.
+    pub(super) fn announce(&self, digest: Digest, arrival: Arrival) {
+        self.state().arriving.entry(digest).or_default().push(arrival);
+        self.shared.news.send_replace(());
+    }
+
+    /// A content is not on its way any more.
+    pub(super) fn withdraw(&self, digest: &Digest, blob: u64) {
+        let mut state = self.state();
+        if let Some(arrivals) = state.arriving.get_mut(digest) {
+            arrivals.retain(|arrival| arrival.blob() != blob);
+            if arrivals.is_empty() {
+                state.arriving.remove(digest);
+            }
+        }
+    }
+
+    /// Lets go of content that nobody has used for so long.
+    pub(crate) fn expire(&self, age: Duration) {
+        let Some(since) = self.shared.begun.elapsed().checked_sub(age) else { return };
+        let mut state = self.state();
+        let expired = state.ledger.expire(since);
+        let gone: Vec<_> = expired.iter().filter_map(|blob| state.named.remove(blob)).collect();
+        drop(state);
+        drop(gone);
     }
 
     pub(super) fn unpin(&self, blob: u64) {
         let mut state = self.state();
-        let gone = if state.ledger.unpin(blob) { state.named.remove(&blob) } else { None };
+        let now = self.shared.begun.elapsed();
+        let gone = if state.ledger.unpin(blob, now) { state.named.remove(&blob) } else { None };
         // What is gone is closed when nobody waits for the books.
         drop(state);
         drop(gone);

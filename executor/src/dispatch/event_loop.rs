@@ -232,6 +232,7 @@ impl Dispatcher {
             slots.mark_changed();
         }
         let (sender, receiver) = outbox(options.max_open_batches, slots, Arc::clone(&self.taken));
+        entry.blobs.answer_through(sender.answers());
         entry.outbox = Some(sender);
         let (blobs, ended) = (Arc::clone(&entry.blobs), entry.ended.subscribe());
         tracing::info!(%session, name = entry.opening.name, "session attached");

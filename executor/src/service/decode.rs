@@ -8,10 +8,16 @@ use clutch_protocol::v1::{self, client_frame::Body};
 
 use clutch_worker_link::Access;
 
-use crate::blobs::Digest;
+use crate::blobs::{Digest, Wanted};
 use crate::identifiers::{ProfileId, SessionId};
 use crate::limits::Limits;
-use crate::session::{BlobUses, CallSettings, CodeUse, Profile, Said};
+use crate::session::{BlobUses, CallSettings, CodeUse, Offer, Profile, Said};
+
+/// Most agents that an offer may name.
+const MAX_SOURCES: usize = 64;
+
+/// Bytes that an agent's address may have.
+const MAX_ADDRESS_BYTES: usize = 300;
 
 /// One thing that a driver says.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) enum Spoken {
 #[derive(Debug)]
 pub(super) enum BlobSaid {
     /// Offers one.
-    Offer { blob: u64, bytes: u64, digest: Option<Digest>, writable: bool },
+    Offer(Offer),
     /// Sends bytes of one.
     Part { blob: u64, data: Bytes },
     /// Lets go of some.
@@ -45,6 +51,15 @@ pub(super) enum DecodeError {
     /// A field has the wrong length.
     #[error("field `{field}` has {length} bytes, it must have {expected}")]
     Length { field: &'static str, length: usize, expected: usize },
+    /// There are too many of something.
+    #[error("field `{field}` has {count} entries, {most} are allowed")]
+    Many { field: &'static str, count: usize, most: usize },
+    /// A field is too long.
+    #[error("field `{field}` has {length} bytes, {most} are allowed")]
+    Long { field: &'static str, length: usize, most: usize },
+    /// A place is beyond the end.
+    #[error("field `{field}` is {value}, beyond the {most} bytes that there are")]
+    Beyond { field: &'static str, value: u64, most: u64 },
     /// Content that can change has no digest.
     #[error("a blob with a digest cannot be writable")]
     WritableDigest,
@@ -86,7 +101,7 @@ pub(super) fn spoken(session: SessionId, frame: v1::ClientFrame) -> Result<Spoke
         },
         Body::PayloadPart(part) => Said::Part { batch: part.batch_id, data: part.data },
         Body::CloseCall(call) => Said::CloseCall { call: call.call_id },
-        Body::OfferBlob(offer) => return offered(&offer).map(Spoken::Blob),
+        Body::OfferBlob(offer) => return offered(offer).map(Spoken::Blob),
         Body::BlobPart(part) => {
             return Ok(Spoken::Blob(BlobSaid::Part { blob: part.blob_id, data: part.data }));
         }
@@ -96,26 +111,56 @@ pub(super) fn spoken(session: SessionId, frame: v1::ClientFrame) -> Result<Spoke
     }))
 }
 
-fn offered(offer: &v1::OfferBlob) -> Result<BlobSaid, DecodeError> {
-    let (blob, bytes, writable) = (offer.blob_id, offer.bytes, offer.writable);
-    if offer.digest.is_empty() {
-        return Ok(BlobSaid::Offer { blob, bytes, digest: None, writable });
+fn offered(offer: v1::OfferBlob) -> Result<BlobSaid, DecodeError> {
+    let v1::OfferBlob { blob_id: blob, bytes, writable, sources, .. } = offer;
+    if sources.len() > MAX_SOURCES {
+        return Err(DecodeError::Many {
+            field: "sources",
+            count: sources.len(),
+            most: MAX_SOURCES,
+        });
     }
-    let digest = digest(&offer.digest)?;
+    if let Some(long) = sources.iter().find(|source| source.len() > MAX_ADDRESS_BYTES) {
+        let (length, most) = (long.len(), MAX_ADDRESS_BYTES);
+        return Err(DecodeError::Long { field: "sources", length, most });
+    }
+    if offer.digest.is_empty() {
+        // Nobody can be asked for what has no name.
+        let sources = Vec::new();
+        return Ok(BlobSaid::Offer(Offer { blob, bytes, digest: None, writable, sources }));
+    }
     if writable {
         return Err(DecodeError::WritableDigest);
     }
-    Ok(BlobSaid::Offer { blob, bytes, digest: Some(digest), writable })
+    let digest = Some(digest(&offer.digest)?);
+    Ok(BlobSaid::Offer(Offer { blob, bytes, digest, writable, sources }))
+}
+
+fn digest(digest: &[u8]) -> Result<Digest, DecodeError> {
+    let length = digest.len();
+    Digest::try_from(digest).map_err(|_| DecodeError::Length {
+        field: "digest",
+        length,
+        expected: 32,
+    })
+}
+
+/// What another agent asks for.
+pub(super) fn wanted(request: &v1::FetchContentRequest) -> Result<Wanted, DecodeError> {
+    let v1::FetchContentRequest { bytes, offset, .. } = *request;
+    let digest = digest(&request.digest)?;
+    if bytes == 0 {
+        return Err(DecodeError::Missing("bytes"));
+    }
+    if offset > bytes {
+        return Err(DecodeError::Beyond { field: "offset", value: offset, most: bytes });
+    }
+    Ok(Wanted { digest, bytes, offset })
 }
 
 fn code(archive: &v1::CodeArchive) -> Result<CodeUse, DecodeError> {
     let (blob, working_directory) = (archive.blob_id, archive.working_directory);
     Ok(CodeUse { blob, digest: digest(&archive.digest)?, working_directory })
-}
-
-fn digest(bytes: &[u8]) -> Result<Digest, DecodeError> {
-    let (field, length, expected) = ("digest", bytes.len(), 32);
-    Digest::try_from(bytes).map_err(|_| DecodeError::Length { field, length, expected })
 }
 
 fn blob_uses(
@@ -181,10 +226,13 @@ mod tests {
     fn an_offer_has_a_whole_digest_or_none_and_is_not_writable_with_one() {
         let offer = |digest: &'static [u8], writable| {
             let digest = Bytes::from_static(digest);
-            offered(&v1::OfferBlob { blob_id: 1, bytes: 2, digest, writable, ..Default::default() })
+            offered(v1::OfferBlob { blob_id: 1, bytes: 2, digest, writable, ..Default::default() })
         };
-        assert!(matches!(offer(&[], true), Ok(BlobSaid::Offer { digest: None, .. })));
-        assert!(matches!(offer(&[7; 32], false), Ok(BlobSaid::Offer { digest: Some(_), .. })));
+        assert!(matches!(offer(&[], true), Ok(BlobSaid::Offer(Offer { digest: None, .. }))));
+        assert!(matches!(
+            offer(&[7; 32], false),
+            Ok(BlobSaid::Offer(Offer { digest: Some(_), .. }))
+        ));
         let short = DecodeError::Length { field: "digest", length: 31, expected: 32 };
         assert_eq!(offer(&[7; 31], false).unwrap_err(), short);
         assert_eq!(offer(&[7; 32], true).unwrap_err(), DecodeError::WritableDigest);
@@ -202,6 +250,39 @@ mod tests {
         for length in [0, 33] {
             let refused = DecodeError::Length { field: "digest", length, expected: 32 };
             assert_eq!(code(&archive(length)).unwrap_err(), refused);
+        }
+    }
+
+    #[test]
+    fn only_so_many_sources_are_taken_and_none_without_a_digest() {
+        let offer = |digest: &'static [u8], count| {
+            let (digest, sources) = (Bytes::from_static(digest), vec!["a:1".to_owned(); count]);
+            offered(v1::OfferBlob { blob_id: 1, bytes: 2, digest, sources, ..Default::default() })
+        };
+        let Ok(BlobSaid::Offer(nameless)) = offer(&[], 1) else { panic!() };
+        assert_eq!(nameless.sources, Vec::<String>::new());
+        let Ok(BlobSaid::Offer(named)) = offer(&[7; 32], MAX_SOURCES) else { panic!() };
+        assert_eq!(named.sources.len(), MAX_SOURCES);
+        assert!(matches!(offer(&[7; 32], MAX_SOURCES + 1), Err(DecodeError::Many { .. })));
+        let (digest, sources) = (Bytes::from_static(&[7; 32]), vec!["x".repeat(301)]);
+        let long = v1::OfferBlob { bytes: 2, digest, sources, ..Default::default() };
+        assert!(matches!(offered(long), Err(DecodeError::Long { length: 301, .. })));
+    }
+
+    #[test]
+    fn other_agents_name_a_whole_digest_and_a_place_within() {
+        let wanted = |digest: &'static [u8], bytes, offset| {
+            let digest = Bytes::from_static(digest);
+            wanted(&v1::FetchContentRequest { digest, bytes, offset })
+        };
+        assert!(wanted(&[7; 32], 5, 5).is_ok());
+        assert_eq!(wanted(&[7; 32], 0, 0).unwrap_err(), DecodeError::Missing("bytes"));
+        let beyond = DecodeError::Beyond { field: "offset", value: 6, most: 5 };
+        assert_eq!(wanted(&[7; 32], 5, 6).unwrap_err(), beyond);
+        for path in [&b"../../etc/passwd"[..], b"", &[7; 33]] {
+            let length = path.len();
+            let refused = DecodeError::Length { field: "digest", length, expected: 32 };
+            assert_eq!(wanted(path, 5, 0).unwrap_err(), refused);
         }
     }
 

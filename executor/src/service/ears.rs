@@ -45,9 +45,7 @@ impl Ears {
     async fn blob(&self, said: BlobSaid) -> Result<Option<v1::AgentFrame>, Violation> {
         self.inbox.between_payloads()?;
         let (blob, state) = match said {
-            BlobSaid::Offer { blob, bytes, digest, writable } => {
-                (blob, Some(self.blobs.offer(blob, bytes, digest, writable).await?))
-            }
+            BlobSaid::Offer(offer) => (offer.blob, self.blobs.offer(offer).await?),
             BlobSaid::Part { blob, data } => (blob, self.blobs.part(blob, data).await?),
             BlobSaid::Release(blobs) => {
                 self.blobs.release(&blobs)?;

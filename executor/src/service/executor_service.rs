@@ -7,6 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::attach;
+use super::content::Library;
 use super::encode;
 use super::environments::Environments;
 use super::resumable::Resumable;
@@ -37,6 +38,7 @@ pub(crate) struct ExecutorService {
     pub(crate) resumable: Resumable,
     /// Changes when an operator asks the agent to drain.
     pub(crate) drain: watch::Sender<()>,
+    pub(crate) library: Library,
 }
 
 impl ExecutorService {
@@ -116,9 +118,10 @@ impl Executor for ExecutorService {
 
     async fn fetch_content(
         &self,
-        _request: Request<v1::FetchContentRequest>,
+        request: Request<v1::FetchContentRequest>,
     ) -> Result<Response<Self::FetchContentStream>, Status> {
-        Err(Status::unimplemented("this agent gives its content to nobody"))
+        let request = request.into_inner();
+        Ok(Response::new(self.library.fetch(&self.blobs, &request).await?))
     }
 
     async fn drain(

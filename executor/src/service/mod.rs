@@ -4,6 +4,7 @@
 mod attach;
 mod complaints;
 mod connection;
+mod content;
 mod data_line;
 mod decode;
 mod door;
@@ -19,14 +20,17 @@ mod leash;
 mod line;
 mod listener;
 mod peer_groups;
+mod peers;
 mod resumable;
 mod said_all;
 mod server;
 mod speak;
 
+pub(crate) use content::Library;
 pub(crate) use entry::Entry;
 pub(crate) use environments::Environments;
 pub(crate) use executor_service::{AgentIdentity, ExecutorService};
 pub(crate) use listener::{BoundListener, ListenError, bind};
+pub(crate) use peers::{ClusterRoads, GrpcPeers};
 pub(crate) use resumable::Resumable;
 pub(crate) use server::serve_grpc;

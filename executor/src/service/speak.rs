@@ -83,6 +83,7 @@ impl Voice {
     async fn say(&mut self, item: Sent) -> Result<(), Over> {
         match item {
             Sent::Output(output) => self.push(encode::output(output)).await,
+            Sent::Answer(blob, offered) => self.push(encode::blob_state(blob, offered)).await,
             Sent::Outcome(outcome) => self.outcome(*outcome).await,
             Sent::Slots(slots) => self.push(encode::capacity(slots)).await,
         }

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use clutch_worker_link::{Access, BufferUse, SharedObject};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::inbox::Violation;
+use super::offers::{Answers, MAX_SEARCHES, Offered, Search};
 use crate::blobs::{BatchBlobs, Blob, Digest, FillError, Filling, Held, Releases, Store};
 use crate::failure::{Failure, Kind};
 
@@ -28,18 +29,14 @@ pub(crate) struct BlobUses {
     pub(crate) shared: Vec<(u64, Vec<(u64, Access)>)>,
 }
 
-/// What became of an offer.
-#[derive(Debug)]
-pub(crate) enum Offered {
-    Present,
-    Missing,
-    Refused(Failure),
-}
-
 /// The table. Everything in it goes with the session.
 #[derive(Debug)]
 pub(crate) struct SessionBlobs {
-    store: Store,
+    pub(super) store: Store,
+    /// Where to say what becomes of offers; `None`: nobody listens yet.
+    pub(super) answers: Mutex<Option<Answers>>,
+    /// Searches that may still begin.
+    pub(super) searches: Arc<Semaphore>,
     table: Mutex<Table>,
     released: Arc<watch::Sender<()>>,
     lines: watch::Sender<usize>,
@@ -53,11 +50,13 @@ struct Table {
 }
 
 #[derive(Debug)]
-enum Slot {
+pub(super) enum Slot {
     /// The store looks for room, or takes bytes, at this moment.
     Busy,
     /// The driver fills it through its descriptor.
     Filling(Filling),
+    /// Its content is looked for.
+    Searching(Search),
     /// The driver sends its bytes.
     Uploading(Filling, Option<Digest>),
     /// Batches may use it.
@@ -73,7 +72,8 @@ pub(crate) struct LineGuard(Arc<SessionBlobs>);
 impl SessionBlobs {
     pub(crate) fn new(store: Store) -> Self {
         let (released, lines) = (Arc::new(watch::Sender::new(())), watch::Sender::new(0));
-        Self { store, table: Mutex::default(), released, lines }
+        let (answers, searches) = (Mutex::new(None), Arc::new(Semaphore::new(MAX_SEARCHES)));
+        Self { store, answers, searches, table: Mutex::default(), released, lines }
     }
 
     /// Tells when something was let go of.
@@ -96,34 +96,6 @@ impl SessionBlobs {
         *self.lines.borrow() > 0
     }
 
-    /// Takes an offer: by digest if the content is here, else there is room to
-    /// send it to.
-    ///
-    /// # Errors
-    /// [`Violation`] when the number is in use or not the driver's to choose.
-    pub(crate) async fn offer(
-        &self,
-        blob: u64,
-        bytes: u64,
-        digest: Option<Digest>,
-        writable: bool,
-    ) -> Result<Offered, Violation> {
-        if let Err(failure) = self.begin(blob, bytes)? {
-            return Ok(Offered::Refused(failure));
-        }
-        if let Some(found) = digest.and_then(|digest| self.store.lookup(&digest)) {
-            let present = if found.bytes() == bytes { Ok(found) } else { Err(wrong_length(bytes)) };
-            return Ok(self.settle(blob, present));
-        }
-        match self.store.allocate(bytes, writable).await {
-            Ok(filling) => {
-                self.put(blob, Slot::Uploading(filling, digest));
-                Ok(Offered::Missing)
-            }
-            Err(failure) => Ok(self.settle(blob, Err(failure))),
-        }
-    }
-
     /// Takes the next bytes of an offered blob; says what became of it with
     /// the last ones.
     ///
@@ -141,7 +113,7 @@ impl SessionBlobs {
                     *slot = refused;
                     return Ok(None);
                 }
-                other @ (Slot::Busy | Slot::Filling(_) | Slot::Present(_)) => {
+                other @ (Slot::Busy | Slot::Filling(_) | Slot::Searching(_) | Slot::Present(_)) => {
                     *slot = other;
                     return Err(Violation::Blob { blob, problem: "it expects no bytes" });
                 }
@@ -234,6 +206,8 @@ impl SessionBlobs {
             match slot {
                 // Workers have it mapped, and are told to forget it.
                 Some(Slot::Present(held)) => held.blob().leave(),
+                // Nobody else may want it.
+                Some(Slot::Searching(search)) => drop(search),
                 Some(_) => {}
                 None => return Err(Violation::Unknown { what: "blob", number: *blob }),
             }
@@ -300,7 +274,7 @@ impl SessionBlobs {
     }
 
     /// Takes a number into use.
-    fn begin(&self, blob: u64, bytes: u64) -> Result<Result<(), Failure>, Violation> {
+    pub(super) fn begin(&self, blob: u64, bytes: u64) -> Result<Result<(), Failure>, Violation> {
         if blob >= FIRST_RESULT {
             let problem = "numbers from 2^63 on are the agent's";
             return Err(Violation::Blob { blob, problem });
@@ -321,7 +295,7 @@ impl SessionBlobs {
         Ok(Ok(()))
     }
 
-    fn settle(&self, blob: u64, content: Result<Blob, Failure>) -> Offered {
+    pub(super) fn settle(&self, blob: u64, content: Result<Blob, Failure>) -> Offered {
         let (slot, offered) = match content {
             Ok(content) => (Slot::Present(self.hold(content)), Offered::Present),
             Err(failure) => (Slot::Refused(failure.clone()), Offered::Refused(failure)),
@@ -331,11 +305,12 @@ impl SessionBlobs {
     }
 
     /// A number that is busy gets what became of it.
-    fn put(&self, blob: u64, slot: Slot) {
+    pub(super) fn put(&self, blob: u64, slot: Slot) {
         // Had it been released meanwhile, there is nobody left to use it.
-        if let Some(busy) = self.table().blobs.get_mut(&blob) {
-            *busy = slot;
-        }
+        let mut table = self.table();
+        let before = table.blobs.get_mut(&blob).map(|busy| std::mem::replace(busy, slot));
+        drop(table);
+        drop(before);
     }
 
     fn hold(&self, blob: Blob) -> Held {
@@ -388,7 +363,7 @@ impl Table {
         let found = match self.blobs.get(&blob) {
             Some(Slot::Present(found)) => found,
             Some(Slot::Refused(failure)) => return Err(Unresolved::Refused(failure.clone())),
-            Some(Slot::Busy | Slot::Filling(_) | Slot::Uploading(..)) => {
+            Some(Slot::Busy | Slot::Filling(_) | Slot::Searching(_) | Slot::Uploading(..)) => {
                 return broken("it is not complete");
             }
             None => {
@@ -428,11 +403,6 @@ impl std::ops::Deref for LineGuard {
 /// What a driver does wrong on the data line is answered there.
 fn broken(violation: &Violation) -> Failure {
     Failure::new(Kind::Internal, violation.to_string())
-}
-
-fn wrong_length(bytes: u64) -> Failure {
-    let message = format!("the content with that digest has not {bytes} bytes");
-    Failure::new(Kind::Internal, message)
 }
 
 #[cfg(test)]

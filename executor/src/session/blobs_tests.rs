@@ -1,15 +1,25 @@
 use std::os::fd::AsRawFd;
 
 use super::*;
+use crate::session::Offer;
 use crate::settings::BlobOptions;
 
-fn session() -> (Store, SessionBlobs) {
+fn session() -> (Store, Arc<SessionBlobs>) {
     let store = Store::new(BlobOptions {
         memory_bytes: 1 << 20,
         spill_directory: std::env::temp_dir(),
         spill_bytes: 0,
     });
-    (store.clone(), SessionBlobs::new(store))
+    (store.clone(), Arc::new(SessionBlobs::new(store)))
+}
+
+async fn offer(
+    blobs: &Arc<SessionBlobs>,
+    blob: u64,
+    bytes: u64,
+    digest: Option<Digest>,
+) -> Result<Option<Offered>, Violation> {
+    blobs.offer(Offer { blob, bytes, digest, writable: false, sources: Vec::new() }).await
 }
 
 async fn present(blobs: &SessionBlobs, blob: u64) {
@@ -47,14 +57,14 @@ async fn a_batch_pins_each_blob_once_and_beyond_its_release() {
 async fn two_names_for_one_content_are_one_blob_of_a_batch() {
     let (_store, blobs) = session();
     let digest = Some(*blake3::hash(b"x").as_bytes());
-    assert!(matches!(blobs.offer(1, 1, digest, false).await, Ok(Offered::Missing)));
+    assert!(matches!(offer(&blobs, 1, 1, digest).await, Ok(Some(Offered::Missing))));
     let sent = blobs.part(1, Bytes::from_static(b"x")).await;
     assert!(matches!(sent, Ok(Some(Offered::Present))), "{sent:?}");
-    assert!(matches!(blobs.offer(2, 1, digest, false).await, Ok(Offered::Present)));
+    assert!(matches!(offer(&blobs, 2, 1, digest).await, Ok(Some(Offered::Present))));
     let batch = blobs.resolve(&uses(&[1, 2])).unwrap().unwrap();
     assert_eq!((batch.buffers.len(), batch.held.len()), (2, 1));
-    let wrong = blobs.offer(3, 2, digest, false).await;
-    assert!(matches!(wrong, Ok(Offered::Refused(_))), "{wrong:?}");
+    let wrong = offer(&blobs, 3, 2, digest).await;
+    assert!(matches!(wrong, Ok(Some(Offered::Refused(_)))), "{wrong:?}");
 }
 
 #[tokio::test]

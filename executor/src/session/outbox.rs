@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::offers::Offered;
 use crate::blobs::Buffers;
 use crate::pool::{BatchOutcome, Output};
 
@@ -15,6 +16,8 @@ const MAX_OUTPUT: usize = 256;
 /// Bytes of outcomes that may wait for a driver before nothing more begins for
 /// it; from half of that on, it does again.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// Words on offered blobs that may wait for a driver.
+const MAX_ANSWERS: usize = 64;
 
 /// Where a session's outcomes and output go in.
 #[derive(Debug, Clone)]
@@ -24,6 +27,7 @@ pub(crate) struct Outbox {
     waiting_bytes: Arc<AtomicUsize>,
     /// Outcomes that went in and are not on their way yet.
     here: Arc<AtomicUsize>,
+    answers: mpsc::Sender<(u64, Offered)>,
 }
 
 /// Where they come out.
@@ -38,6 +42,7 @@ pub(crate) struct OutboxReceiver {
     here: Arc<AtomicUsize>,
     /// Outcomes that came out since the last [`Self::gone`].
     out: usize,
+    answers: mpsc::Receiver<(u64, Offered)>,
 }
 
 /// What comes out.
@@ -47,6 +52,8 @@ pub(crate) enum Sent {
     Output(Output),
     /// The agent runs so many batches at once from now on.
     Slots(u32),
+    /// What became of an offered blob.
+    Answer(u64, Offered),
 }
 
 /// The driver was told of more outcomes than it may have open batches: it does
@@ -66,16 +73,18 @@ pub(crate) fn outbox(
     let (outcomes, outcomes_receiver) = mpsc::channel(max_open_batches * 2);
     let (output, output_receiver) = mpsc::channel(MAX_OUTPUT);
     let (here, waiting_bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (answers, answers_receiver) = mpsc::channel(MAX_ANSWERS);
     let receiver = OutboxReceiver {
         outcomes: outcomes_receiver,
         output: output_receiver,
+        answers: answers_receiver,
         waiting_bytes: Arc::clone(&waiting_bytes),
         taken,
         slots,
         here: Arc::clone(&here),
         out: 0,
     };
-    (Outbox { outcomes, output, waiting_bytes, here }, receiver)
+    (Outbox { outcomes, output, answers, waiting_bytes, here }, receiver)
 }
 
 impl Outbox {
@@ -111,6 +120,11 @@ impl Outbox {
     pub(crate) fn output(&self) -> mpsc::Sender<Output> {
         self.output.clone()
     }
+
+    /// Where to say what became of offered blobs.
+    pub(crate) fn answers(&self) -> mpsc::Sender<(u64, Offered)> {
+        self.answers.clone()
+    }
 }
 
 impl OutboxReceiver {
@@ -122,6 +136,7 @@ impl OutboxReceiver {
             biased;
             Ok(()) = self.slots.changed() => Some(Sent::Slots(*self.slots.borrow_and_update())),
             Some(output) = self.output.recv() => Some(Sent::Output(output)),
+            Some((blob, offered)) = self.answers.recv() => Some(Sent::Answer(blob, offered)),
             outcome = self.outcomes.recv() => outcome.map(|outcome| self.taken(outcome)),
         }
     }
@@ -131,8 +146,13 @@ impl OutboxReceiver {
         if self.slots.has_changed().is_ok_and(|changed| changed) {
             return Some(Sent::Slots(*self.slots.borrow_and_update()));
         }
-        let output = self.output.try_recv().ok().map(Sent::Output);
-        output.or_else(|| self.outcomes.try_recv().ok().map(|outcome| self.taken(outcome)))
+        if let Ok(output) = self.output.try_recv() {
+            return Some(Sent::Output(output));
+        }
+        if let Ok((blob, offered)) = self.answers.try_recv() {
+            return Some(Sent::Answer(blob, offered));
+        }
+        self.outcomes.try_recv().ok().map(|outcome| self.taken(outcome))
     }
 
     /// What came out is on its way.
@@ -196,7 +216,7 @@ mod tests {
     fn sent(item: Option<&Sent>) -> Option<u32> {
         match item {
             Some(Sent::Slots(slots)) => Some(*slots),
-            Some(Sent::Outcome(_) | Sent::Output(_)) | None => None,
+            Some(Sent::Outcome(_) | Sent::Output(_) | Sent::Answer(..)) | None => None,
         }
     }
 

@@ -164,6 +164,11 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_SPILL_BYTES", value_name = "BYTES")]
     pub spill_bytes: Option<u64>,
 
+    /// Seconds that content which came by its digest is kept after its last use, for whoever offers
+    /// it again; sooner when room is needed. Default: 300.
+    #[arg(long, env = "CLUTCH_BLOB_KEEP_SECONDS", value_name = "SECONDS")]
+    pub blob_keep_seconds: Option<f64>,
+
     /// Memory of a worker with all that it starts, in bytes: for sessions that ask for nothing, and
     /// after a colon the most that a session may ask for. Default: no limit.
     #[arg(long, env = "CLUTCH_MEMORY_LIMIT_BYTES", value_name = "DEFAULT[:MOST]")]
@@ -298,6 +303,7 @@ impl RawSettings {
             blob_memory_bytes: self.blob_memory_bytes.or(file.blob_memory_bytes),
             spill_directory: self.spill_directory.or(file.spill_directory),
             spill_bytes: self.spill_bytes.or(file.spill_bytes),
+            blob_keep_seconds: self.blob_keep_seconds.or(file.blob_keep_seconds),
             memory_limit_bytes: self.memory_limit_bytes.or(file.memory_limit_bytes),
             cpus_per_task: self.cpus_per_task.or(file.cpus_per_task),
             task_timeout_seconds: self.task_timeout_seconds.or(file.task_timeout_seconds),

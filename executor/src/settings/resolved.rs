@@ -26,6 +26,8 @@ pub struct Settings {
     pub shares: ShareOptions,
     /// For the room `blobs`.
     pub blobs: BlobOptions,
+    /// How long content that came by its digest is kept after its last use.
+    pub blob_keep: Duration,
     /// For the room `limits`.
     pub limits: LimitOptions,
     /// For the end.
@@ -173,6 +175,7 @@ impl Settings {
             },
             shares: shares(raw.max_session_slots, raw.max_session_weight)?,
             blobs: blobs(raw.blob_memory_bytes, raw.spill_directory, raw.spill_bytes)?,
+            blob_keep: seconds("blob-keep-seconds", raw.blob_keep_seconds, 300.0)?,
             limits,
             drain: DrainOptions { deadline: seconds("drain-seconds", raw.drain_seconds, 30.0)? },
             exit_with_parent: raw.exit_with_parent,

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from support.agents import some_address
@@ -19,6 +20,8 @@ class Proxy:
         The agent's address.
     most_sent : int or None
         Bytes to the agent after which it breaks down; None: never.
+    bytes_per_second : float or None
+        How fast it sends to the agent; None: as fast as it can.
 
     Attributes
     ----------
@@ -30,11 +33,17 @@ class Proxy:
         Bytes that came from the agent so far.
     """
 
-    def __init__(self, target: str, most_sent: int | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        most_sent: int | None = None,
+        bytes_per_second: float | None = None,
+    ) -> None:
         self.address = some_address()
         self.sent = 0
         self.received = 0
         self._most_sent = most_sent
+        self._bytes_per_second = bytes_per_second
         self._target = _name(target)
         self._lock = threading.Lock()
         self._ends: list[socket.socket] = []
@@ -89,6 +98,8 @@ class Proxy:
         self._hang_up(target)
 
     def _count_sent(self, length: int) -> None:
+        if self._bytes_per_second is not None:
+            time.sleep(length / self._bytes_per_second)
         with self._lock:
             self.sent += length
 

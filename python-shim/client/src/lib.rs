@@ -9,7 +9,6 @@ mod call;
 mod conversation;
 mod courier;
 mod data_line;
-mod digest;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod handshake;
@@ -27,8 +26,8 @@ mod upload;
 pub use call::{Batch, Buffers, Call, Ended, Ending, Outcome, ResultBlob, Value};
 pub use clutch_access::{Access, AccessError, Address, AddressError, Role, StoredFile};
 pub use courier::Errand;
-pub use digest::digest;
 pub use handshake::OpenError;
 pub use output::{LinkEvent, News, Outputs};
 pub use row::{Noted, Row, Rows};
 pub use session::{BlobError, CallOptions, Lost, Session};
+pub use upload::{Digest, Named, digest};

@@ -2,7 +2,9 @@
 //!
 //! Control frames go before waiting batches, so that a call ends at once however
 //! much waits; the parts of a batch are interleaved with nothing but the ends of
-//! calls. Envelopes are made when the transport asks for one: everything that
+//! calls. The parts of blobs go behind both, one in each envelope that has room, so
+//! that batches keep passing an upload; and where batches fill every envelope, a
+//! part goes in each second one. Envelopes are made when the transport asks for one: everything that
 //! waits by then shares it.
 
 use std::collections::{HashMap, VecDeque};
@@ -34,6 +36,10 @@ pub(crate) struct Outbox {
     bounds: Bounds,
     control: VecDeque<v1::ClientFrame>,
     batches: VecDeque<Outgoing>,
+    /// Parts of blobs, in order.
+    parts: VecDeque<v1::BlobPart>,
+    /// A part waited while the last envelope left without one.
+    passed: bool,
     /// The rest of the batch whose first part was sent last.
     rest: Option<(u64, Bytes)>,
     /// Payload sizes of what was sent and has not ended, by batch.
@@ -47,6 +53,8 @@ impl Outbox {
             bounds,
             control: VecDeque::new(),
             batches: VecDeque::new(),
+            parts: VecDeque::new(),
+            passed: false,
             rest: None,
             open: HashMap::new(),
             open_bytes: 0,
@@ -61,6 +69,11 @@ impl Outbox {
     /// Sends a batch when there is room.
     pub(crate) fn put_batch(&mut self, batch: Outgoing) {
         self.batches.push_back(batch);
+    }
+
+    /// Sends bytes of a blob when there is room beside what is short.
+    pub(crate) fn put_part(&mut self, part: v1::BlobPart) {
+        self.parts.push_back(part);
     }
 
     /// Takes back the waiting batches of a call: the agent never hears of them.
@@ -81,9 +94,9 @@ impl Outbox {
         self.open_bytes -= self.open.remove(&batch_id).unwrap_or(0);
     }
 
-    /// Control frames that wait.
-    pub(crate) fn waiting_control(&self) -> usize {
-        self.control.len()
+    /// Parts of blobs that wait.
+    pub(crate) fn waiting_parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// What to send next.
@@ -102,6 +115,9 @@ impl Outbox {
             }
             room = room.saturating_sub(size);
             frames.extend(self.control.pop_front());
+        }
+        if self.passed {
+            room = room.saturating_sub(self.send_part(&mut frames));
         }
         while self.may_send() {
             let size = self.batches.front().map_or(0, |batch| batch.payload.len());
@@ -122,7 +138,23 @@ impl Outbox {
                 break;
             }
         }
+        let fits = |part: &v1::BlobPart| frames.is_empty() || part.data.len() <= room;
+        // The batch that has begun is finished first.
+        if self.rest.is_none() && self.parts.front().is_some_and(fits) {
+            self.send_part(&mut frames);
+            self.passed = false;
+        } else {
+            self.passed = !self.parts.is_empty();
+        }
         (!frames.is_empty()).then(|| envelope(frames))
+    }
+
+    /// Moves a part into an envelope; gives its size.
+    fn send_part(&mut self, frames: &mut Vec<v1::ClientFrame>) -> usize {
+        let Some(part) = self.parts.pop_front() else { return 0 };
+        let size = part.data.len();
+        frames.push(v1::ClientFrame { body: Some(Body::BlobPart(part)) });
+        size
     }
 
     /// Only the ends of calls may come between the parts of a batch.
@@ -205,10 +237,10 @@ mod tests {
             Body::PayloadPart(part) => format!("{}+{}", part.batch_id, part.data.len()),
             Body::CloseCall(call) => format!("close {}", call.call_id),
             Body::OpenCall(call) => format!("open {}", call.call_id),
-            Body::DefineProfile(_)
-            | Body::OfferBlob(_)
-            | Body::BlobPart(_)
-            | Body::ReleaseBlobs(_) => "other".to_owned(),
+            Body::BlobPart(part) => format!("blob {}+{}", part.blob_id, part.data.len()),
+            Body::DefineProfile(_) | Body::OfferBlob(_) | Body::ReleaseBlobs(_) => {
+                "other".to_owned()
+            }
         };
         frames.into_iter().map(short).collect()
     }
@@ -255,6 +287,46 @@ mod tests {
         assert_eq!(said(outbox.next()), ["close 1".to_owned(), format!("1+{mega}")]);
         assert_eq!(said(outbox.next()), ["1+5"]);
         assert_eq!(said(outbox.next()), ["2:1/1"]);
+    }
+
+    fn part(blob_id: u64, bytes: usize) -> v1::BlobPart {
+        v1::BlobPart { blob_id, data: vec![7; bytes].into() }
+    }
+
+    #[test]
+    fn batches_pass_the_parts_of_blobs() {
+        let mut outbox = outbox();
+        (1..=3).for_each(|_| outbox.put_part(part(9, 5)));
+        outbox.put_batch(batch(1, 1, 10));
+        outbox.put_control(close(8));
+        assert_eq!(said(outbox.next()), ["close 8", "1:10/10", "blob 9+5"]);
+        assert_eq!(said(outbox.next()), ["blob 9+5"]);
+        outbox.put_batch(batch(2, 1, 10));
+        assert_eq!(said(outbox.next()), ["2:10/10", "blob 9+5"]);
+        assert_eq!((outbox.next(), outbox.waiting_parts()), (None, 0));
+    }
+
+    #[test]
+    fn batches_that_fill_every_envelope_do_not_hold_parts_up() {
+        let mut outbox = outbox();
+        let mega = 1 << 20;
+        (1..=2).for_each(|_| outbox.put_part(part(9, 5)));
+        (1..=3).for_each(|id| outbox.put_batch(batch(id, 1, mega)));
+        let full = |id| format!("{id}:{mega}/{mega}");
+        assert_eq!(said(outbox.next()), [full(1)]);
+        assert_eq!(said(outbox.next()), ["blob 9+5".to_owned(), "blob 9+5".to_owned()]);
+        assert_eq!(said(outbox.next()), [full(2)]);
+    }
+
+    #[test]
+    fn no_part_of_a_blob_comes_between_the_parts_of_a_batch() {
+        let mut outbox = outbox();
+        let mega = 1 << 20;
+        outbox.put_part(part(9, 5));
+        outbox.put_batch(batch(1, 1, mega + 3));
+        assert_eq!(said(outbox.next()), [format!("1:{mega}/{}", mega + 3)]);
+        assert_eq!(said(outbox.next()), ["1+3"]);
+        assert_eq!(said(outbox.next()), ["blob 9+5"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::link::Link;
 use crate::outbox::{Bounds, Outbox, Outgoing};
 use crate::output::Outputs;
 use crate::reconnect::Agent;
+use crate::upload::Named;
 use crate::{conversation, runtime, upload};
 
 /// How often somebody who waits is asked whether to go on.
@@ -278,11 +279,25 @@ impl<T: Send + 'static> Session<T> {
     pub fn put(&self, content: &[u8], writable: bool) -> Result<(u64, Option<OwnedFd>), BlobError> {
         let blob_id = self.shared.lock().next_id();
         let Some(line) = self.shared.data_line.get() else {
-            upload::send(&self.shared, blob_id, content, writable)?;
+            let sources = Vec::new();
+            let named = (!writable).then(|| Named { digest: upload::digest(content), sources });
+            upload::send(&self.shared, blob_id, content, named)?;
             return Ok((blob_id, None));
         };
         let file = upload::fill(line, blob_id, content, writable)?;
         Ok((blob_id, (!writable).then_some(file)))
+    }
+
+    /// Brings a content to the agent that others will have too; gives the blob's name.
+    /// It does not leave this process when the agent gets it from another one. As
+    /// soon as this has begun, the agent can be named to others as a source.
+    ///
+    /// # Errors
+    /// When the agent is lost or has no room.
+    pub fn put_named(&self, content: &[u8], named: Named) -> Result<u64, BlobError> {
+        let blob_id = self.shared.lock().next_id();
+        upload::send(&self.shared, blob_id, content, Some(named))?;
+        Ok(blob_id)
     }
 
     /// Lets go of blobs.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::PoisonError;
 
 use bytes::Bytes;
-use clutch_protocol::CHUNK_BYTES;
+use clutch_protocol::BLOB_PART_BYTES;
 use clutch_protocol::v1::{self, blob_state::State as Fate, client_frame::Body};
 use clutch_shared_memory::{HUGE_BYTES, Piece};
 
@@ -14,6 +14,23 @@ use crate::session::{BlobError, Lost, Shared};
 
 /// Parts that may wait for the network.
 const MAX_WAITING: usize = 8;
+
+/// Name of a content: its BLAKE3 digest.
+pub type Digest = [u8; 32];
+
+/// A content that other agents can have from the one to which it goes.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// As [`digest`] gives it.
+    pub digest: Digest,
+    /// Agents that have the content or are receiving it, the best first.
+    pub sources: Vec<String>,
+}
+
+/// Names a content. Once for all agents that will have it.
+pub fn digest(content: &[u8]) -> Digest {
+    *blake3::hash(content).as_bytes()
+}
 
 /// Content from which on a second thread copies too: new pages cost the kernel
 /// as much as the copy.
@@ -45,28 +62,27 @@ pub(crate) fn fill(
     Ok(file)
 }
 
-/// Offers the content by its digest, and sends it when the agent misses it.
+/// Offers the content, and sends it when the agent misses it and gets it nowhere.
+/// `None`: workers may write to it, so it has no name, which would not stay true.
 pub(crate) fn send<T: Send + 'static>(
     shared: &Shared<T>,
     blob_id: u64,
     content: &[u8],
-    writable: bool,
+    named: Option<Named>,
 ) -> Result<(), BlobError> {
-    // What workers may write to has no name: it would not stay true.
-    let digest = if writable {
-        Bytes::new()
-    } else {
-        Bytes::copy_from_slice(blake3::hash(content).as_bytes())
-    };
     let mut state = shared.lock();
     state.offers.insert(blob_id, None);
-    let bytes = content.len() as u64;
-    let offer = v1::OfferBlob { blob_id, bytes, digest, writable, sources: Vec::new() };
+    let (bytes, writable) = (content.len() as u64, named.is_none());
+    let (digest, sources) = match named {
+        Some(Named { digest, sources }) => (Bytes::copy_from_slice(&digest), sources),
+        None => (Bytes::new(), Vec::new()),
+    };
+    let offer = v1::OfferBlob { blob_id, bytes, digest, writable, sources };
     state.outbox.put_control(Body::OfferBlob(offer));
     shared.wake(state);
     let fate = match fate(shared, blob_id)? {
         Fate::Missing(_) => {
-            for part in content.chunks(CHUNK_BYTES) {
+            for part in content.chunks(BLOB_PART_BYTES) {
                 send_part(shared, blob_id, part)?;
             }
             fate(shared, blob_id)?
@@ -99,13 +115,13 @@ fn send_part<T: Send + 'static>(shared: &Shared<T>, blob_id: u64, part: &[u8]) -
     // The part outlives the caller's buffer: the network sends it later.
     let data = Bytes::copy_from_slice(part);
     let mut state = shared.lock();
-    while state.outbox.waiting_control() >= MAX_WAITING && state.lost.is_none() {
+    while state.outbox.waiting_parts() >= MAX_WAITING && state.lost.is_none() {
         state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
     if let Some(lost) = &state.lost {
         return Err(lost.clone());
     }
-    state.outbox.put_control(Body::BlobPart(v1::BlobPart { blob_id, data }));
+    state.outbox.put_part(v1::BlobPart { blob_id, data });
     shared.wake(state);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clutch_client::{Address, BlobError, CallOptions, LinkEvent, News, OpenError};
+use clutch_client::{Address, BlobError, CallOptions, LinkEvent, Named, News, OpenError};
 use clutch_protocol::v1;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -185,13 +185,23 @@ impl Session {
         Call { session: Arc::clone(&self.session), call: Arc::clone(&call.call) }
     }
 
+    #[pyo3(signature = (content, writable, digest=None, sources=Vec::new()))]
     fn put(
         &self,
         py: Python<'_>,
         content: &Bound<'_, PyAny>,
         writable: bool,
+        digest: Option<[u8; 32]>,
+        sources: Vec<String>,
     ) -> PyResult<(u64, Option<Mapping>)> {
+        if writable && digest.is_some() {
+            let why = "what workers may write to has no digest";
+            return Err(PyValueError::new_err(why));
+        }
         let put = |bytes: &[u8]| {
+            if let Some(digest) = digest {
+                return Ok((self.session.put_named(bytes, Named { digest, sources })?, None));
+            }
             let (blob_id, file) = self.session.put(bytes, writable)?;
             let mapping = file.and_then(|file| Mapping::kept(file, bytes.len() as u64).ok());
             Ok((blob_id, mapping))

@@ -32,7 +32,7 @@ class Mapping:
     def address(self) -> int:
         """Where it begins in this process."""
 
-def digest(data: bytes) -> bytes:
+def digest(content: Buffer | Mapping) -> bytes:
     """Compute the BLAKE3 digest by which content is known to agents."""
 
 Uses = Sequence[tuple[int, int]]
@@ -183,10 +183,21 @@ class Session:
         this gives runs here; the endings of both can be taken from either.
         """
 
-    def put(self, content: Buffer | Mapping, writable: bool) -> tuple[int, Mapping | None]:
+    def put(
+        self,
+        content: Buffer | Mapping,
+        writable: bool,
+        digest: bytes | None = None,
+        sources: Sequence[str] = (),
+    ) -> tuple[int, Mapping | None]:
         """Copy bytes to the agent; gives the blob's name, and its memory where nobody
         can write to it any more. Raises `BlobRefusedError`, `OpenFailedError` when the
         agent is lost, or OSError.
+
+        With a digest (see `digest`) they have a name by which other agents get them from
+        this one, from the moment in which this begins, and this one gets them from
+        ``sources``, addresses of agents that have them or are receiving them, the best
+        first. They leave this process only when it gets them nowhere.
         """
 
     def release(self, blob_ids: Sequence[int]) -> None:

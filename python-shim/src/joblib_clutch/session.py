@@ -25,7 +25,7 @@ from joblib_clutch.profile import setup_elsewhere
 from joblib_clutch.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Buffer
 
@@ -249,7 +249,12 @@ class SessionBlobs:
         self._session = session
 
     def put(
-        self, buffer: Buffer | _native.Mapping, *, writable: bool = False
+        self,
+        buffer: Buffer | _native.Mapping,
+        *,
+        writable: bool = False,
+        digest: bytes | None = None,
+        sources: Sequence[str] = (),
     ) -> tuple[int, _native.Mapping | None]:
         """Copy a buffer out.
 
@@ -259,6 +264,12 @@ class SessionBlobs:
             At least one byte. Not used after the return.
         writable : bool
             Whether workers may write to the blob.
+        digest : bytes or None
+            Name of the content, by `_native.digest`, for other agents that will have it
+            too; None: it is for this one alone.
+        sources : sequence of str
+            Addresses of agents that have the content or are receiving it, the best first;
+            see `joblib_clutch.broadcast`.
 
         Returns
         -------
@@ -275,7 +286,7 @@ class SessionBlobs:
             It cannot be copied.
         """
         try:
-            return self._session.native.put(buffer, writable)
+            return self._session.native.put(buffer, writable, digest, sources)
         except _native.BlobRefusedError as error:
             failure = error.args[0]
         except _native.OpenFailedError as error:
