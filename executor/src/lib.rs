@@ -20,6 +20,7 @@ pub mod identifiers;
 pub mod limits;
 pub mod scheduler;
 pub mod settings;
+pub mod worker_user;
 
 mod dispatch;
 mod error_chain;

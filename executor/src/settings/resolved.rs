@@ -9,6 +9,7 @@ use super::{RawSettings, SettingsError};
 use crate::limits::LimitOptions;
 use crate::machine;
 use crate::scheduler::{self, Weight};
+use crate::worker_user::WorkerUser;
 
 /// Where the agent listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Settings {
 pub struct PoolOptions {
     /// Interpreters of the environments.
     pub pythons: Vec<PathBuf>,
+    /// Whom zygotes and workers run as; `None`: as the agent.
+    pub user: Option<WorkerUser>,
     /// Modules to import ahead.
     pub warm: Vec<String>,
     /// Whether zygotes learn what sessions import.
@@ -131,13 +134,15 @@ impl Settings {
         let max_workers = raw.max_workers.unwrap_or(slots * 4);
         let max_workers = at_least("max-workers", max_workers, slots + 1)?;
         let max_batch_bytes = raw.max_batch_bytes.unwrap_or(16 << 30);
-        let limits = limits(&raw)?;
+        let address = address(raw.listen.as_deref())?;
+        let user = worker_user(raw.worker_user.as_deref(), &address)?;
+        let limits = limits(&raw, user.as_ref())?;
         let warm = match raw.warm {
             warm if warm.is_empty() => DEFAULT_WARM.map(str::to_owned).to_vec(),
             warm => warm.into_iter().map(module).collect::<Result<_, _>>()?,
         };
         Ok(Self {
-            address: address(raw.listen.as_deref())?,
+            address,
             scheduler: scheduler::Options {
                 slots,
                 max_slots,
@@ -147,6 +152,7 @@ impl Settings {
             },
             pool: PoolOptions {
                 pythons: pythons(raw.python)?,
+                user,
                 warm,
                 learn_modules: raw.learn_modules.unwrap_or(true),
                 interpreter_library: raw.interpreter_library,
@@ -253,6 +259,24 @@ fn address(written: Option<&str>) -> Result<Address, SettingsError> {
     }
 }
 
+impl Address {
+    /// Whether others than the agent's own user may come by.
+    const fn is_on_network(&self) -> bool {
+        match self {
+            Self::Path(_) | Self::Abstract(_) | Self::Private => false,
+        }
+    }
+}
+
+fn worker_user(
+    written: Option<&str>,
+    address: &Address,
+) -> Result<Option<WorkerUser>, SettingsError> {
+    WorkerUser::choose(written, address.is_on_network()).map_err(|error| {
+        SettingsError::value("worker-user", written.unwrap_or("nobody"), error.to_string())
+    })
+}
+
 fn pythons(written: Vec<PathBuf>) -> Result<Vec<PathBuf>, SettingsError> {
     let written = if written.is_empty() { vec![PathBuf::from("python3")] } else { written };
     written.iter().map(|path| python(path)).collect()
@@ -348,6 +372,10 @@ mod tests {
             (
                 RawSettings { spill_directory: Some("/no/where".into()), ..raw() },
                 "setting `spill-directory` cannot be `/no/where`",
+            ),
+            (
+                RawSettings { worker_user: Some("no one".into()), ..raw() },
+                "setting `worker-user` cannot be `no one`: there is no such user",
             ),
             (
                 RawSettings { warm: vec!["os; evil".into()], ..raw() },
