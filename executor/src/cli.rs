@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::error_chain::chain;
 use crate::exit_code::Ending;
-use crate::host::HostOptions;
+use crate::host::{HostOptions, HostUser};
 use crate::operator::{AccessArguments, DrainArguments, StatusArguments};
 use crate::settings::RawSettings;
 
@@ -55,6 +55,12 @@ pub struct ZygoteArguments {
     max_payload_bytes: u64,
     #[arg(long)]
     agent_pid: u32,
+    #[arg(long, requires = "gid")]
+    uid: Option<u32>,
+    #[arg(long)]
+    gid: Option<u32>,
+    #[arg(long, value_delimiter = ',')]
+    groups: Vec<u32>,
 }
 
 impl ZygoteArguments {
@@ -72,6 +78,11 @@ impl ZygoteArguments {
             warm: self.warm.into_iter().filter(|module| !module.is_empty()).collect(),
             max_payload_bytes: self.max_payload_bytes,
             agent_pid: self.agent_pid,
+            user: self.uid.zip(self.gid).map(|(uid, gid)| HostUser {
+                uid,
+                gid,
+                groups: self.groups,
+            }),
         })
     }
 }

@@ -21,6 +21,7 @@ pub mod limits;
 pub mod operator;
 pub mod scheduler;
 pub mod settings;
+pub mod worker_user;
 
 mod dispatch;
 mod error_chain;

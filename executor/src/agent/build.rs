@@ -11,6 +11,7 @@ use crate::limits::Enforcer;
 use crate::pool::{EnvironmentError, PythonEnvironment, ZygoteOptions, probe};
 use crate::service::{BoundListener, ListenError, bind};
 use crate::settings::{PoolOptions, Settings};
+use crate::worker_user::UserError;
 
 /// Everything an agent is made of.
 pub(super) struct Built {
@@ -34,6 +35,8 @@ pub(super) enum BuildError {
     NoInterpreterLibrary(PathBuf),
     #[error("the agent has no credentials")]
     Access(#[source] AccessError),
+    #[error("setting `worker-user` does not fit")]
+    Closed(#[from] UserError),
     #[error(transparent)]
     Listen(ListenError),
     #[error("this process cannot find itself")]
@@ -46,9 +49,10 @@ impl BuildError {
     /// The exit code that tells it.
     pub(super) const fn ending(&self) -> Ending {
         match self {
-            Self::Environment(_) | Self::NoInterpreterLibrary(_) | Self::Access(_) => {
-                Ending::Settings
-            }
+            Self::Environment(_)
+            | Self::NoInterpreterLibrary(_)
+            | Self::Access(_)
+            | Self::Closed(_) => Ending::Settings,
             Self::Listen(_) => Ending::Listen,
             Self::NoBinary(_) | Self::NoParent(_) => Ending::Internal,
         }
@@ -60,9 +64,16 @@ pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
     let lifeline = settings.exit_with_parent.then(Lifeline::to_parent).transpose();
     let lifeline = lifeline.map_err(BuildError::NoParent)?;
     let environments = settings.pool.pythons.iter().map(|python| probe(python));
-    let environments = environments.collect::<Result<_, _>>().map_err(BuildError::Environment)?;
+    let environments =
+        environments.collect::<Result<Vec<_>, _>>().map_err(BuildError::Environment)?;
     let binary = std::env::current_exe().map_err(BuildError::NoBinary)?;
     let interpreter_library = interpreter_library(&settings.pool, &binary)?;
+    if let Some(user) = &settings.pool.user {
+        let own = environments.iter().flat_map(|it| [&it.executable, &it.libpython]);
+        for file in own.chain([&interpreter_library]) {
+            user.may_read(file)?;
+        }
+    }
     let access = prepare(&settings.network.credentials).map_err(BuildError::Access)?;
     let network = &settings.network;
     let listener = bind(&network.address, network.group).map_err(BuildError::Listen)?;
@@ -72,6 +83,7 @@ pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
     let zygote = ZygoteOptions {
         binary,
         interpreter_library,
+        user: pool.user.clone(),
         warm: pool.warm.clone(),
         learn: pool.learn_modules,
         start: pool.start,

@@ -7,6 +7,7 @@
 mod library;
 mod parent;
 mod signals;
+mod user;
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -34,6 +35,19 @@ pub struct HostOptions {
     pub max_payload_bytes: u64,
     /// The agent, which must be the parent.
     pub agent_pid: u32,
+    /// Whom to become; `None`: nobody else.
+    pub user: Option<HostUser>,
+}
+
+/// Another user than the agent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostUser {
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the main group.
+    pub gid: u32,
+    /// All groups.
+    pub groups: Vec<u32>,
 }
 
 /// Why a process cannot become a zygote.
@@ -88,6 +102,8 @@ pub enum HostError {
 /// What keeps the interpreter from starting. What happens inside it is told on
 /// the control line.
 pub fn run(options: &HostOptions) -> Result<i32, HostError> {
+    // First: the kernel forgets with whom to die when a process becomes another user.
+    user::give_up_rights(options.user.as_ref())?;
     parent::die_with(options.agent_pid)?;
     parent::close_inherited(options.control_fd)?;
     signals::restore()?;
@@ -129,6 +145,7 @@ mod tests {
             warm: vec!["numpy".into(), "scipy".into()],
             max_payload_bytes: 9,
             agent_pid: 1,
+            user: None,
         }
     }
 

@@ -55,6 +55,8 @@ pub struct LimitOptions {
     pub cpu_weight: Option<f64>,
     /// Whether control groups may be used.
     pub cgroups: bool,
+    /// Numbers of the user and the group that workers run as; `None`: the agent's.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// A session asks for more than it may have.

@@ -10,7 +10,7 @@ use super::affinity::Seats;
 use super::cgroup::Group;
 use super::enclosed::{Enclosed, Parts};
 use super::pressure::{Shortage, Usage};
-use super::scratch::{Scratch, ScratchRoot, remove_stale};
+use super::scratch::{Owner, Scratch, ScratchRoot, remove_stale};
 use super::watch::Passed;
 use super::watch_loop::Watcher;
 use super::{Enclosure, LimitOptions, Limits, rlimits};
@@ -21,6 +21,9 @@ use crate::processes::Process;
 /// One limit that was passed, and one more that nobody reads before the end.
 const PASSED: usize = 2;
 
+/// As a worker that may says it of itself.
+const OOM_SCORE_ADJUSTMENT: &str = "1000";
+
 /// Everything but control groups that holds workers to limits.
 #[derive(Debug)]
 pub(super) struct Encloser {
@@ -29,6 +32,8 @@ pub(super) struct Encloser {
     seats: Option<Seats>,
     below: PathBuf,
     scratch: Mutex<Option<Arc<ScratchRoot>>>,
+    /// Whose processes workers are, if not the agent's own user's.
+    owner: Option<Owner>,
 }
 
 impl Encloser {
@@ -46,6 +51,7 @@ impl Encloser {
             seats: pins.then(Seats::of_this_process),
             below: options.scratch_directory.clone(),
             scratch: Mutex::default(),
+            owner: options.owner.map(|(user, group)| Owner { user, group }),
         }
     }
 
@@ -70,7 +76,14 @@ impl Encloser {
         rlimits::hold(pid, &limits)?;
         let cpus = limits.cpus.zip(self.seats.as_ref());
         let cpus = cpus.map(|(cpus, seats)| seats.pin(pid, cpus)).transpose()?.flatten();
-        let scratch = limits.scratch_bytes.map(|_| self.scratch(worker)).transpose()?;
+        if self.owner.is_some() {
+            // Such a worker may not do so itself. Refused in some containers; then
+            // the kernel chooses by size alone.
+            std::fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJUSTMENT).ok();
+        }
+        // Temporary files of a user who is shared are nobody else's to see.
+        let private = self.owner.is_some() || limits.scratch_bytes.is_some();
+        let scratch = private.then(|| self.scratch(worker)).transpose()?;
         let parts = Parts { group: group.map(Arc::new), scratch: scratch.map(Arc::new) };
         // One that is dead already has no start, and nothing below it.
         let stat = self.watcher.proc().stat(pid);
@@ -108,7 +121,7 @@ impl Encloser {
         let mut root = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match root.take() {
             Some(made) => made,
-            None => Arc::new(ScratchRoot::create(&self.below)?),
+            None => Arc::new(ScratchRoot::create(&self.below, self.owner)?),
         };
         Ok(Arc::clone(root.insert(made)))
     }

@@ -30,6 +30,7 @@ fn options(scratch: &Path, ceiling: Option<u64>) -> LimitOptions {
         task_timeout: Bounded::default(),
         task_cpu: Bounded::default(),
         scratch_directory: scratch.to_owned(),
+        owner: None,
         memory_ceiling_bytes: ceiling,
         cpu_weight: None,
         cgroups: true,

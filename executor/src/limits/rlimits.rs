@@ -25,7 +25,12 @@ pub(super) fn hold(pid: Pid, limits: &Limits) -> io::Result<()> {
     if *limits == Limits::default() {
         return Ok(());
     }
-    set(pid, Resource::Core, |before| Rlimit { current: Some(0), ..before })?;
+    match set(pid, Resource::Core, |before| Rlimit { current: Some(0), ..before }) {
+        // Of another user, and we may not: such a worker is closed to others, and
+        // what is closed leaves no file.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        set => set?,
+    }
     let Some(files) = limits.open_files else { return Ok(()) };
     set(pid, Resource::Nofile, |before| {
         let most = Some(before.maximum.map_or(files, |maximum| maximum.min(files)));

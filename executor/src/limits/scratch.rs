@@ -7,7 +7,7 @@
 //!     s<session>/                one session's, for code of its driver
 //! ```
 //!
-//! Tasks write what they like in there, links to elsewhere included, so nothing
+//! Where workers are another user's, these names cannot be guessed. Tasks write what they like in there, links to elsewhere included, so nothing
 //! here follows a link.
 
 use std::io;
@@ -16,16 +16,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, flock, fstat, mkdirat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Gid, Mode, Uid, fchmod, fchown, flock, fstat, mkdirat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::instance::Instance;
 use super::scratch_removal::{open_directory, remove_tree, remove_tree_until};
 use crate::identifiers::{SessionId, WorkerId};
+use crate::random_name::random_name;
 
 /// How long an agent that ends removes files. Who waits for its end is not
 /// served by more, and the next agent removes the rest when it starts.
 const REMOVAL: Duration = Duration::from_secs(2);
+
+/// Whom directories belong to whose worker is not the agent's own user's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    pub(super) user: u32,
+    pub(super) group: u32,
+}
 
 /// An agent's directory. Removed when dropped, as far as two seconds suffice.
 #[derive(Debug)]
@@ -34,6 +44,7 @@ pub(super) struct ScratchRoot {
     // Its lock says that this agent runs, also to who counts processes
     // otherwise: in another container with the same directory.
     directory: OwnedFd,
+    owner: Option<Owner>,
 }
 
 /// A worker's directory, or a session's. Removed when dropped, which takes as long as it has
@@ -50,12 +61,12 @@ impl ScratchRoot {
     ///
     /// # Errors
     /// When it cannot be made, or somebody else has one of that name.
-    pub(super) fn create(below: &Path) -> io::Result<Self> {
+    pub(super) fn create(below: &Path, owner: Option<Owner>) -> io::Result<Self> {
         let path = below.join(Instance::this()?.to_string());
-        Self::create_at(path)
+        Self::create_at(path, owner)
     }
 
-    fn create_at(path: PathBuf) -> io::Result<Self> {
+    fn create_at(path: PathBuf, owner: Option<Owner>) -> io::Result<Self> {
         let told = |error: io::Error| {
             io::Error::new(error.kind(), format!("scratch directory `{}`: {error}", path.display()))
         };
@@ -70,7 +81,11 @@ impl ScratchRoot {
         if fstat(&directory)?.st_uid != rustix::process::geteuid().as_raw() {
             return Err(told(io::Error::from(io::ErrorKind::PermissionDenied)));
         }
-        Ok(Self { path, directory })
+        if owner.is_some() {
+            // Workers pass through, and do not see what else there is.
+            fchmod(&directory, Mode::RWXU | Mode::XGRP | Mode::XOTH)?;
+        }
+        Ok(Self { path, directory, owner })
     }
 
     /// Makes the directory of a worker.
@@ -89,13 +104,22 @@ impl ScratchRoot {
         self.directory_named(format!("s{}", session.0))
     }
 
-    fn directory_named(self: &Arc<Self>, name: String) -> io::Result<Scratch> {
+    fn directory_named(self: &Arc<Self>, mut name: String) -> io::Result<Scratch> {
+        if self.owner.is_some() {
+            // Workers of other sessions are the same user. They may not list the
+            // agent's directory, nor read each other's environment.
+            name = format!("{name}-{}", random_name()?);
+        }
         let told = |error: Errno| {
             let text = format!("scratch directory `{}`: {error}", self.path.join(&name).display());
             io::Error::new(error.kind(), text)
         };
         mkdirat(&self.directory, &name, Mode::RWXU).map_err(told)?;
         let directory = open_directory(&self.directory, Path::new(&name)).map_err(told)?;
+        if let Some(Owner { user, group }) = self.owner {
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+            fchown(&directory, Some(user), Some(group)).map_err(told)?;
+        }
         Ok(Scratch { name, directory, root: Arc::clone(self) })
     }
 }
@@ -203,7 +227,7 @@ mod tests {
         let outside = base.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("kept"), "x").unwrap();
-        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        let root = Arc::new(ScratchRoot::create(base.path(), None).unwrap());
         let scratch = root.directory(WorkerId(7)).unwrap();
         let path = scratch.path();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
@@ -228,7 +252,7 @@ mod tests {
         let outside = base.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("kept"), "x").unwrap();
-        let root = Arc::new(ScratchRoot::create(base.path()).unwrap());
+        let root = Arc::new(ScratchRoot::create(base.path(), None).unwrap());
         let scratch = root.directory(WorkerId(7)).unwrap();
         let path = scratch.path();
         fs::rename(&path, base.path().join("moved")).unwrap();
@@ -243,7 +267,7 @@ mod tests {
     fn only_what_dead_agents_left_is_removed() {
         let base = tempfile::tempdir().unwrap();
         let below = base.path();
-        let root = ScratchRoot::create(below).unwrap();
+        let root = ScratchRoot::create(below, None).unwrap();
         // A number that no process can have.
         let dead = "clutch-4294967295-1";
         for name in [dead, "clutch-4294967295-2", "clutch-x", "other"] {
@@ -271,8 +295,8 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("taken");
         fs::write(&path, "x").unwrap();
-        let error = ScratchRoot::create_at(path.clone()).unwrap_err().to_string();
+        let error = ScratchRoot::create_at(path.clone(), None).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()), "{error}");
-        assert!(ScratchRoot::create(&base.path().join("nowhere")).is_err());
+        assert!(ScratchRoot::create(&base.path().join("nowhere"), None).is_err());
     }
 }

@@ -98,6 +98,16 @@ pub(super) fn launch(
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?))
         .process_group(0);
+    if let Some(user) = &options.user {
+        let groups: Vec<_> = user.groups.iter().map(u32::to_string).collect();
+        command
+            .arg(format!("--uid={}", user.uid))
+            .arg(format!("--gid={}", user.gid))
+            .arg(format!("--groups={}", groups.join(",")))
+            .envs(user.variables())
+            // Ours may be closed to that user.
+            .current_dir("/");
+    }
     // Imports must start no threads; workers set their own numbers.
     command.envs(THREAD_VARIABLES.iter().map(|name| (name, "1")));
     command.env(ARROW_ALLOCATOR, arrow_allocator(std::env::var(ARROW_ALLOCATOR).ok()));

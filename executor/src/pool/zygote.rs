@@ -14,6 +14,7 @@ use super::reaper::{Ended, Reaper};
 use crate::failure::{Failure, Kind};
 use crate::identifiers::{Pid, WorkerId};
 use crate::limits::Enforcer;
+use crate::worker_user::WorkerUser;
 
 /// How zygotes are started.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(crate) struct ZygoteOptions {
     pub(crate) binary: PathBuf,
     /// The interpreter host.
     pub(crate) interpreter_library: PathBuf,
+    /// Whom it and its workers run as; `None`: as the agent.
+    pub(crate) user: Option<WorkerUser>,
     /// Modules to import ahead.
     pub(crate) warm: Vec<String>,
     /// Whether it learns what its workers import.

@@ -7,9 +7,13 @@ use std::time::Duration;
 use super::{RawSettings, SettingsError};
 use crate::limits::{Bounded, LimitOptions};
 use crate::machine;
+use crate::worker_user::WorkerUser;
 
 /// All of them, validated.
-pub(super) fn limits(raw: &RawSettings) -> Result<LimitOptions, SettingsError> {
+pub(super) fn limits(
+    raw: &RawSettings,
+    user: Option<&WorkerUser>,
+) -> Result<LimitOptions, SettingsError> {
     let share = raw.machine_share;
     if let Some(share) = share
         && !(share > 0.0 && share < 1.0)
@@ -30,6 +34,7 @@ pub(super) fn limits(raw: &RawSettings) -> Result<LimitOptions, SettingsError> {
         // Against one other program that wants all it can get, of weight 1.
         cpu_weight: share.map(|share| share / (1.0 - share)),
         cgroups: raw.cgroups.unwrap_or(true),
+        owner: user.map(|user| (user.uid, user.gid)),
     };
     Ok(options)
 }
@@ -111,7 +116,7 @@ mod tests {
     fn memory(written: &str) -> Result<Bounded<u64>, String> {
         let memory_limit_bytes = Some(written.to_owned());
         let raw = RawSettings { memory_limit_bytes, ..RawSettings::default() };
-        limits(&raw).map(|limits| limits.memory_bytes).map_err(|error| error.to_string())
+        limits(&raw, None).map(|limits| limits.memory_bytes).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -132,8 +137,9 @@ mod tests {
 
     #[test]
     fn a_share_of_the_machine_is_a_weight_and_a_ceiling() {
-        let options =
-            |share| limits(&RawSettings { machine_share: Some(share), ..RawSettings::default() });
+        let options = |share| {
+            limits(&RawSettings { machine_share: Some(share), ..RawSettings::default() }, None)
+        };
         let quarter = options(0.25).unwrap();
         assert!(quarter.cpu_weight.is_some_and(|weight| (weight - 1.0 / 3.0).abs() < 1e-9));
         let memory = machine::memory_bytes().unwrap();

@@ -76,6 +76,13 @@ pub struct NetworkOptions {
     pub connections: ConnectionOptions,
 }
 
+impl NetworkOptions {
+    /// Whether others than the agent's own user may come by.
+    pub(super) const fn is_for_others(&self) -> bool {
+        matches!(self.address, Address::Tcp(_)) || self.group.is_some()
+    }
+}
+
 /// Validates what concerns the network.
 pub(super) fn network(raw: &RawSettings) -> Result<NetworkOptions, SettingsError> {
     let address = address(raw.listen.as_deref())?;

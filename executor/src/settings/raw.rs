@@ -87,6 +87,11 @@ pub struct RawSettings {
           value_parser = BoolishValueParser::new())]
     pub learn_modules: Option<bool>,
 
+    /// User that zygotes and workers run as, when root runs the agent. Default: the agent's own on a
+    /// Unix socket, where only that user may connect; else `nobody`.
+    #[arg(long, env = "CLUTCH_WORKER_USER", value_name = "NAME")]
+    pub worker_user: Option<String>,
+
     /// Batches that run at once. Default: the CPUs that this process may use.
     #[arg(long, env = "CLUTCH_SLOTS", value_name = "COUNT")]
     pub slots: Option<usize>,
@@ -286,6 +291,7 @@ impl RawSettings {
             python: if self.python.is_empty() { file.python } else { self.python },
             warm: list(self.warm, file.warm),
             learn_modules: self.learn_modules.or(file.learn_modules),
+            worker_user: self.worker_user.or(file.worker_user),
             slots: self.slots.or(file.slots),
             max_slots: self.max_slots.or(file.max_slots),
             max_workers: self.max_workers.or(file.max_workers),

@@ -10,6 +10,7 @@ use super::{RawSettings, SettingsError};
 use crate::limits::LimitOptions;
 use crate::machine;
 use crate::scheduler::{self, Weight};
+use crate::worker_user::WorkerUser;
 
 /// Everything, validated.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Settings {
 pub struct PoolOptions {
     /// Interpreters of the environments.
     pub pythons: Vec<PathBuf>,
+    /// Whom zygotes and workers run as; `None`: as the agent.
+    pub user: Option<WorkerUser>,
     /// Modules to import ahead.
     pub warm: Vec<String>,
     /// Whether zygotes learn what sessions import.
@@ -133,8 +136,9 @@ impl Settings {
         let max_workers = raw.max_workers.unwrap_or(slots * 4);
         let max_workers = at_least("max-workers", max_workers, slots + 1)?;
         let max_batch_bytes = raw.max_batch_bytes.unwrap_or(16 << 30);
-        let limits = limits(&raw)?;
         let network = network(&raw)?;
+        let user = worker_user(raw.worker_user.as_deref(), &network)?;
+        let limits = limits(&raw, user.as_ref())?;
         let warm = match raw.warm {
             warm if warm.is_empty() => DEFAULT_WARM.map(str::to_owned).to_vec(),
             warm => warm.into_iter().map(module).collect::<Result<_, _>>()?,
@@ -150,6 +154,7 @@ impl Settings {
             },
             pool: PoolOptions {
                 pythons: pythons(raw.python)?,
+                user,
                 warm,
                 learn_modules: raw.learn_modules.unwrap_or(true),
                 interpreter_library: raw.interpreter_library,
@@ -241,6 +246,15 @@ fn module(name: String) -> Result<String, SettingsError> {
         return Ok(name);
     }
     Err(SettingsError::value("warm", name, "it is not the name of a Python module"))
+}
+
+fn worker_user(
+    written: Option<&str>,
+    network: &NetworkOptions,
+) -> Result<Option<WorkerUser>, SettingsError> {
+    WorkerUser::choose(written, network.is_for_others()).map_err(|error| {
+        SettingsError::value("worker-user", written.unwrap_or("nobody"), error.to_string())
+    })
 }
 
 fn pythons(written: Vec<PathBuf>) -> Result<Vec<PathBuf>, SettingsError> {
@@ -353,6 +367,10 @@ mod tests {
             (
                 RawSettings { spill_directory: Some("/no/where".into()), ..raw() },
                 "setting `spill-directory` cannot be `/no/where`",
+            ),
+            (
+                RawSettings { worker_user: Some("no one".into()), ..raw() },
+                "setting `worker-user` cannot be `no one`: there is no such user",
             ),
             (
                 RawSettings { warm: vec!["os; evil".into()], ..raw() },

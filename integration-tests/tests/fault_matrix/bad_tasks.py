@@ -446,15 +446,3 @@ def start_threads(count, seconds=30):
 def draw(seconds=0.0):
     time.sleep(seconds)
     return random.random()
-
-
-def parents_secrets():
-    """Return what of the agent's memory and environment we can open."""
-    seen = []
-    for file in ("environ", "mem", "maps"):
-        try:
-            (Path("/proc") / str(os.getppid()) / file).open("rb").close()
-        except PermissionError:
-            continue
-        seen.append(file)
-    return seen

@@ -266,8 +266,8 @@ HARM = {
         ),
     ),
     "S14": Row(
-        "a task looks into its agent's memory and environment",
-        "other users cannot; that its own user's tasks cannot either is not promised yet",
+        "a task looks into its agent's or another session's processes, or reads root's files",
+        "refused where workers are another user than the agent, as root's on the network are",
     ),
     "S18": Row(
         "more batches, sessions, results or blobs than a session may have",
