@@ -238,3 +238,27 @@ def register_rseq():
     system_call, length, signature = 334, 32, 0x53053053
     answer = library.syscall(system_call, area, length, 0, signature)
     return 0 if answer == 0 else ctypes.get_errno()
+
+
+def meet(folder, number):
+    """Wait until so many tasks are in here together; return our process id."""
+    Path(folder, str(os.getpid())).touch()
+    deadline = time.monotonic() + 30
+    while len(os.listdir(folder)) < number:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only {len(os.listdir(folder))} of {number} came")
+        time.sleep(0.005)
+    return os.getpid()
+
+
+def most_at_once(folder, seconds):
+    """Stay a while; return the most tasks that were in here at the same time."""
+    mine = Path(folder, str(os.getpid()))
+    mine.touch()
+    most = 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        most = max(most, len(os.listdir(folder)))
+        time.sleep(0.002)
+    mine.unlink()
+    return most

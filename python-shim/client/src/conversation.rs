@@ -43,7 +43,6 @@ pub(crate) async fn converse<T: Send + 'static>(
         }
     };
     shared.lose(reason);
-    shared.outputs.close();
 }
 
 fn take<T: Send + 'static>(
@@ -63,7 +62,7 @@ fn take<T: Send + 'static>(
                     end(shared, whole)?;
                 }
             }
-            Some(Body::Output(output)) => shared.outputs.push(output),
+            Some(Body::Output(output)) => shared.outputs.push(shared.source, output),
             Some(Body::Capacity(capacity)) => {
                 shared.slots.store(capacity.slots, Ordering::Relaxed);
             }
@@ -107,6 +106,9 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         earlier: ended.earlier_attempts,
     };
     open.call.rows().add(Row {
+        number: open.number,
+        copy: open.copy,
+        agent: Arc::clone(&shared.agent),
         batch_id: ended.batch_id,
         tasks: open.tasks,
         worker_pid: ended.worker_pid,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clutch_client::Batch;
+use clutch_client::{Batch, Leg};
 use clutch_protocol::v1;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -23,19 +23,23 @@ type Uses = Vec<(u64, i32)>;
 pub(crate) struct Call {
     pub(crate) session: Arc<Conversation>,
     pub(crate) call: Arc<clutch_client::Call<Py<PyAny>>>,
+    pub(crate) leg: Leg,
 }
 
 #[pymethods]
 impl Call {
+    #[pyo3(signature = (batch, number, tasks, data, buffers, shared, losses, copy=false))]
     #[expect(clippy::too_many_arguments, reason = "what a batch is")]
     fn submit(
         &self,
         batch: Py<PyAny>,
+        number: u64,
         tasks: u32,
         data: &Bound<'_, PyBytes>,
         buffers: Uses,
         shared: Vec<(u64, Uses)>,
         losses: Vec<String>,
+        copy: bool,
     ) -> bool {
         let payload = if data.as_bytes().len() < COPY_BYTES {
             Bytes::copy_from_slice(data.as_bytes())
@@ -47,8 +51,9 @@ impl Call {
             buffers: uses(buffers),
         });
         let shared = shared.collect();
-        let batch_of_tasks = Batch { tasks, payload, buffers: uses(buffers), shared, losses };
-        self.session.submit(&self.call, batch, batch_of_tasks)
+        let buffers = uses(buffers);
+        let tasks = Batch { number, copy, tasks, payload, buffers, shared, losses };
+        self.session.submit(&self.call, &self.leg, batch, tasks)
     }
 
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
@@ -69,7 +74,11 @@ impl Call {
     }
 
     fn close(&self) {
-        self.session.close_call(&self.call);
+        self.session.close_call(&self.call, &self.leg);
+    }
+
+    fn leave(&self) {
+        self.session.close_leg(&self.leg);
     }
 
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, usize)> {

@@ -7,6 +7,8 @@ mod call;
 mod ending;
 mod errors;
 mod mapping;
+mod office;
+mod placement;
 mod row;
 mod session;
 
@@ -21,6 +23,10 @@ mod _native {
     use crate::errors::{BlobRefusedError, OpenFailedError, OpenRefusedError};
     #[pymodule_export]
     use crate::mapping::Mapping;
+    #[pymodule_export]
+    use crate::office::{Handling, Office};
+    #[pymodule_export]
+    use crate::placement::Placement;
     #[pymodule_export]
     use crate::session::Session;
 }

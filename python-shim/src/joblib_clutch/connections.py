@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from joblib_clutch.agent import PrivateAgent
 from joblib_clutch.exceptions import AgentUnavailableError
+from joblib_clutch.office import close_office
 from joblib_clutch.session import Session
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class _Registry:
             self._connections.clear()
         for connection in connections:
             connection.close()
+        close_office()
         # Native code must not come back to an interpreter that is gone.
         deadline = time.monotonic() + _SEARCH_TIMEOUT_SECONDS
         for search in list(self._searches):
@@ -172,7 +174,7 @@ atexit.register(_registry.close)
 
 
 def session_for(settings: Settings) -> Session:
-    """Give the live session for these settings, opening it when needed.
+    """Give the live session for settings that name no list, opening it when needed.
 
     Parameters
     ----------
@@ -189,7 +191,25 @@ def session_for(settings: Settings) -> Session:
     ClutchError
         The agent cannot be started or reached, or refused.
     """
-    return _registry.connection(settings.agents, settings.env).session()
+    return _registry.connection(_the_one(settings), settings.env).session()
+
+
+def connection_for(address: str, python: str | None) -> _Connection:
+    """Give the connection to an agent, which renews its session when that is lost.
+
+    Parameters
+    ----------
+    address : str
+        The agent's address.
+    python : str or None
+        The interpreter wanted.
+
+    Returns
+    -------
+    _Connection
+        The same one each time.
+    """
+    return _registry.connection(address, python)
 
 
 def session_again(settings: Settings, ended: threading.Event) -> Session:
@@ -218,13 +238,13 @@ def session_again(settings: Settings, ended: threading.Event) -> Session:
     # What killed the agent may have killed its successor too; that is all there is
     # to wait for where we start it.
     for pause in _PAUSES if settings.agents is not None else _PAUSES[:2]:
-        connection = _registry.known(settings.agents, settings.env)
+        connection = _registry.known(_the_one(settings), settings.env)
         try:
             return connection.session()
         except AgentUnavailableError:
             if ended.wait(pause):
                 raise
-    return _registry.known(settings.agents, settings.env).session()
+    return _registry.known(_the_one(settings), settings.env).session()
 
 
 def in_background(target: Callable[[], object], name: str) -> None:
@@ -271,6 +291,11 @@ def prepare(settings: Settings) -> None:
 def close_all() -> None:
     """End all sessions of this process and stop its private agents."""
     _registry.close()
+
+
+def _the_one(settings: Settings) -> str | None:
+    agents = settings.agents
+    return agents if agents is None or isinstance(agents, str) else agents[0]
 
 
 def _closed() -> AgentUnavailableError:

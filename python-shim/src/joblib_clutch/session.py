@@ -14,10 +14,9 @@ import cloudpickle
 import joblib
 
 from joblib_clutch import _native
-from joblib_clutch.courier import start_courier
 from joblib_clutch.exceptions import AgentUnavailableError, ClutchError, QuotaExceededError
 from joblib_clutch.failures import class_of
-from joblib_clutch.output import OutputPrinter
+from joblib_clutch.office import the_office
 from joblib_clutch.version import __version__
 
 if TYPE_CHECKING:
@@ -51,8 +50,6 @@ class Session:
     ----------
     native : _native.Session
         The conversation.
-    printer : OutputPrinter
-        Prints what tasks print.
     blobs : SessionBlobs
         Where large arguments go.
     ended : bool
@@ -79,8 +76,6 @@ class Session:
         self.native = _open(address, python)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
-        self.printer = OutputPrinter(self.native)
-        start_courier(self.native)
 
     @property
     def alive(self) -> bool:
@@ -132,8 +127,10 @@ class Session:
             awaited=awaited,
         )
 
-    def reopen_call(self, call: _native.Call, profile: WorkerProfile) -> _native.Call:
-        """Go on with a call of a session that is lost.
+    def join_call(
+        self, call: _native.Call, profile: WorkerProfile, max_running: int
+    ) -> _native.Call:
+        """Go on with a call of another session.
 
         Parameters
         ----------
@@ -141,13 +138,15 @@ class Session:
             The call; its endings are handled as before.
         profile : WorkerProfile
             Workers that run it.
+        max_running : int
+            Batches that may run here at once; 0: the agent's slots.
 
         Returns
         -------
         _native.Call
             The call on this session.
         """
-        return self.native.reopen_call(call, self._profile_id(profile))
+        return self.native.join_call(call, self._profile_id(profile), max_running)
 
     def lose(self, reason: str) -> None:
         """Give the agent up: part of it does not answer any more.
@@ -314,6 +313,7 @@ def signal_name(number: int) -> str:
 def _open(address: str, python: str | None) -> _native.Session:
     try:
         return _native.Session.open(
+            the_office().native,
             address,
             client_version=__version__,
             python_version=platform.python_version(),
@@ -324,7 +324,7 @@ def _open(address: str, python: str | None) -> _native.Session:
             python=python or "",
             name=f"{socket.gethostname()}:{os.getpid()}",
         )
-    except (_native.OpenFailedError, ValueError) as error:
+    except (_native.OpenFailedError, OSError, ValueError) as error:
         raise AgentUnavailableError(
             f"the agent at {address} did not open a session: {error}",
             kind="AGENT_UNAVAILABLE",

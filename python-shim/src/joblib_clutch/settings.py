@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from joblib_clutch import quantities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 # joblib's own default, "1M".
 _MAX_NBYTES = 1 << 20
@@ -37,9 +37,10 @@ class Settings:
 
     Attributes
     ----------
-    agents : str or None
+    agents : str, list of str or None
         Address of the agent, ``unix:/path`` or ``unix-abstract:name``; None:
-        one private agent of this process. A list of one address is accepted.
+        one private agent of this process. The agents of a list run a call
+        together; those added to the list while it runs take part.
     env : str or None
         Path of the Python interpreter that runs the tasks, on the agent's
         machine; None: one of the driver's own version.
@@ -71,13 +72,17 @@ class Settings:
     max_nbytes : int or None
         joblib's: arrays of more bytes are sent once and mapped by the workers;
         None: none is. Text like ``"10M"`` is accepted.
+    speculative : bool
+        Whether agents with nothing to do may run second copies of batches that
+        take long, at the end of a call; the first that ends counts. Side effects
+        of tasks may happen twice then.
     mmap_mode : str or None
         joblib's: what workers may do with such arrays: read them (``"r"``),
         write to a private copy (``"c"``) or to a common one (``"r+"``,
         ``"w+"``); None: they get an array of their own.
     """
 
-    agents: str | None = None
+    agents: str | Sequence[str] | None = None
     env: str | None = None
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
@@ -90,6 +95,7 @@ class Settings:
     open_files_limit: int | None = None
     scratch_limit: int | None = None
     retries: int | None = None
+    speculative: bool = False
     max_nbytes: int | None = _MAX_NBYTES
     mmap_mode: str | None = "r"
 
@@ -131,7 +137,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Normalize and check the values."""
-        self._set("agents", _one_address(self.agents))
+        _check_addresses(self.agents)
         self._set("initargs", tuple(self.initargs))
         if self.initializer is not None and not callable(self.initializer):
             raise TypeError(f"initializer must be callable, not {self.initializer!r}")
@@ -143,8 +149,9 @@ class Settings:
             self._set(name, quantities.count(name, getattr(self, name), least))
         self._set("cpus_per_task", quantities.cpus("cpus_per_task", self.cpus_per_task))
         self._set("max_nbytes", quantities.array_size("max_nbytes", self.max_nbytes))
-        if not isinstance(self.soft_memory, bool):
-            raise TypeError(f"soft_memory must be True or False, not {self.soft_memory!r}")
+        for name in ("soft_memory", "speculative"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.mmap_mode not in _MMAP_MODES:
             raise ValueError(
                 f"mmap_mode must be one of {', '.join(map(repr, _MMAP_MODES))},"
@@ -156,16 +163,12 @@ class Settings:
         object.__setattr__(self, name, value)
 
 
-def _one_address(agents: object) -> str | None:
+def _check_addresses(agents: object) -> None:
     if agents is None or isinstance(agents, str):
-        return agents
+        return
     if not isinstance(agents, (list, tuple)) or not all(
         isinstance(address, str) for address in agents
     ):
-        raise TypeError(f"agents must be an address or a list of one, not {agents!r}")
-    if len(agents) != 1:
-        raise ValueError(
-            f"agents must name exactly one agent: spreading a call over several is"
-            f" not supported yet, and {len(agents)} were given"
-        )
-    return str(agents[0])
+        raise TypeError(f"agents must be an address or a list of addresses, not {agents!r}")
+    if not agents:
+        raise ValueError("agents must name at least one agent, and the list is empty")
