@@ -118,14 +118,17 @@ class Report:
             Totals; names ending in ``_seconds`` and ``_bytes`` say their unit.
         """
         rows, dropped = self._rows_and_dropped()
+        # A batch has a row for each agent that told its end: one that drained, and
+        # one that had a copy, too.
+        tasks = {row.number: row.tasks for row in rows}
+        ended_well = {row.number for row in rows if row.outcome == "OK"}
         return {
-            "batches": len(rows) + dropped,
+            "batches": len(tasks) + dropped,
             "batches_without_row": dropped,
-            "batches_failed": sum(row.outcome != "OK" for row in rows),
+            "batches_failed": len(tasks) - len(ended_well),
             "batches_retried": sum(bool(row.retried) for row in rows),
             "retries": sum(len(row.retried) for row in rows),
-            # One that two agents had counts once.
-            "tasks": sum({row.number: row.tasks for row in rows}.values()),
+            "tasks": sum(tasks.values()),
             "copies": sum(row.copy for row in rows),
             "agents": len({row.agent for row in rows}),
             "workers": len({(row.agent, row.pid) for row in rows if row.pid}),
