@@ -53,13 +53,13 @@ def agents(number: int, slots: int) -> Iterator[list[str]]:
     addresses = [f"unix-abstract:clutch-scale-{mark}-{index}" for index in range(number)]
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for index, address in enumerate(addresses):
-            processes.append(_agent(address, slots))
-            if index % _STARTING == _STARTING - 1 or index == number - 1:
-                for process in processes[-_STARTING:]:
-                    assert process.stdout is not None
-                    if not process.stdout.readline():
-                        raise RuntimeError("an agent did not start")
+        for first in range(0, number, _STARTING):
+            starting = [_agent(one, slots) for one in addresses[first : first + _STARTING]]
+            processes += starting
+            for process in starting:
+                assert process.stdout is not None
+                if not process.stdout.readline():
+                    raise RuntimeError("an agent did not start")
         yield addresses
     finally:
         connections.close_all()
@@ -73,7 +73,7 @@ def agents(number: int, slots: int) -> Iterator[list[str]]:
 
 
 def _agent(address: str, slots: int) -> subprocess.Popen[bytes]:
-    flags = ["--slots", str(slots), "--warm", "", "--learn-modules", "false"]
+    flags = ["--slots", str(slots), "--warm", "sys", "--learn-modules", "false"]
     flags += ["--python", sys.executable]
     return subprocess.Popen(
         [find_binary(), "agent", "--listen", address, *flags],
