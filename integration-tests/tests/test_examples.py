@@ -38,6 +38,7 @@ PROMISES = {
         r"^24 tasks in 12 batches on [12] workers, 0 failed;",
         r"^76 MiB, \d+\.\d{4} s to hand over a batch$",
     ],
+    "use_several_agents": [r"^21253400 computed by 2 agents, 0 failed$"],
     "stream_results": [
         r"^1: seed \d+ gave [+-]\d",
         r"gave \+[1-9]",

@@ -6,6 +6,8 @@ use super::{BatchId, BlobId, Decision, MemberId, Placement};
 const LARGE_BYTES: u64 = 1 << 20;
 /// How many members are looked at for one that has what a batch needs.
 const MOST_LOOKED_AT: usize = 64;
+/// One batch for so many slots is the last that is sent ahead.
+const LAST: usize = 4;
 /// How many batches may be passed over because they wait for a member that has
 /// what they need.
 const MOST_PASSED: usize = 32;
@@ -33,7 +35,15 @@ impl Placement {
     }
 
     fn has_room(&self) -> bool {
-        self.may_start() && !self.free.is_empty() || !self.ahead.is_empty()
+        self.may_start() && !self.free.is_empty() || self.next_ahead().is_some()
+    }
+
+    /// Who may be sent a batch ahead. The last ones of a call stay here: a slot may be
+    /// free sooner elsewhere.
+    fn next_ahead(&self) -> Option<MemberId> {
+        let (_, id) = *self.ahead.first()?;
+        let many = self.waiting.len() > self.slots as usize / LAST;
+        (many || self.members.get(&id)?.is_quick()).then_some(id)
     }
 
     /// Whether one more may run.
@@ -54,7 +64,7 @@ impl Placement {
         let free = free.map(|(_, id)| *id);
         let bytes: u64 = waiting.needs.iter().map(|(_, bytes)| bytes).sum();
         if bytes < LARGE_BYTES {
-            return free.or_else(|| self.ahead.first().map(|(_, id)| *id));
+            return free.or_else(|| self.next_ahead());
         }
         if let Some(free) = free {
             return match self.free_holder(&waiting.needs) {
@@ -63,6 +73,7 @@ impl Placement {
             };
         }
         // Nothing is sent ahead to where its arguments are not.
+        self.next_ahead()?;
         let ahead = self.ahead.iter().take(MOST_LOOKED_AT);
         ahead.map(|(_, id)| *id).find(|id| self.missing(*id, &waiting.needs) == 0)
     }

@@ -3,10 +3,12 @@
 /// How much a new measure counts.
 const WEIGHT: f64 = 0.25;
 /// The part of its time that a slot may be idle before batches are sent ahead.
-const IDLE: f64 = 0.02;
-/// What is sent ahead takes no longer than this, in seconds, or than a way there
-/// and back: it cannot go elsewhere any more.
-const LONGEST_AHEAD: f64 = 0.1;
+const IDLE: f64 = 0.01;
+/// What is sent ahead keeps a member busy no longer than this, in seconds, or than a
+/// way there and back: it cannot go elsewhere any more.
+const LONGEST_AHEAD: f64 = 0.3;
+/// Batches that take less, in seconds, are sent ahead to the last.
+const QUICK: f64 = 0.05;
 /// Most batches that are sent ahead for each slot.
 const MOST_AHEAD: f64 = 16.0;
 /// Bytes a second, until something was measured.
@@ -50,17 +52,23 @@ impl Member {
         if latency < IDLE * (duration + latency) {
             return self.slots;
         }
-        let duration = duration.max(1e-6);
-        let wanted = (latency / duration).ceil();
-        let bound = (LONGEST_AHEAD.max(latency) / duration).floor();
-        let each = wanted.min(bound).clamp(0.0, MOST_AHEAD);
+        // So many end while one is on its way; all together they end so much later.
+        let each = duration.max(1e-6) / f64::from(self.slots.max(1));
+        let wanted = (latency / each).ceil();
+        let bound = (LONGEST_AHEAD.max(latency) / each).floor();
+        let ahead = wanted.min(bound).clamp(0.0, MOST_AHEAD * f64::from(self.slots));
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "between 0 and MOST_AHEAD"
+            reason = "between 0 and some times the slots"
         )]
-        let each = each as u32;
-        self.slots.saturating_mul(1 + each)
+        let ahead = ahead as u32;
+        self.slots.saturating_add(ahead)
+    }
+
+    /// Whether a batch here is over so soon that it matters little where it waits.
+    pub(super) fn is_quick(&self) -> bool {
+        self.duration.is_some_and(|duration| duration < QUICK)
     }
 
     /// A batch has ended that it got at `since` with a slot free, if it had one.

@@ -88,6 +88,30 @@ fn short_batches_are_sent_ahead_and_long_ones_are_not() {
 }
 
 #[test]
+fn the_last_ones_are_not_sent_ahead_unless_they_are_quick() {
+    for (ran, left) in [(0.5, 2), (0.01, 0)] {
+        let mut placement = joined(&[4, 4]);
+        for batch in 0..30 {
+            submit(&mut placement, batch, &[]);
+        }
+        // Each takes 100 ms longer than it runs; one ends after the other.
+        let mut now = ran + 0.1;
+        for batch in 0..20 {
+            end_after(&mut placement, batch, ran, now);
+            now += 0.01;
+        }
+        assert_eq!(placement.waiting(), left, "with batches of {ran} s");
+    }
+}
+
+/// Ends a batch wherever it is.
+fn end_after(placement: &mut Placement, batch: BatchId, ran: f64, now: f64) {
+    for member in 0..2 {
+        placement.handle(Event::Ended { member, batch, ran: Some(ran) }, now);
+    }
+}
+
+#[test]
 fn who_has_a_large_argument_is_preferred_while_a_slot_is_free() {
     let mut placement = joined(&[2, 2]);
     let needs = [(7, BIG)];
