@@ -1,4 +1,5 @@
 //! Placement alone, with as many agents as one driver may ever have, in virtual time.
+#![expect(clippy::print_stdout, reason = "figures for docs/benchmarks.md")]
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

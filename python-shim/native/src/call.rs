@@ -22,7 +22,7 @@ type Uses = Vec<(u64, i32)>;
 #[pyclass(frozen, module = "joblib_clutch._native")]
 pub(crate) struct Call {
     pub(crate) session: Arc<Conversation>,
-    pub(crate) call: Arc<clutch_client::Call<Py<PyAny>>>,
+    pub(crate) of_all: Arc<clutch_client::Call<Py<PyAny>>>,
     pub(crate) leg: Leg,
 }
 
@@ -53,11 +53,11 @@ impl Call {
         let shared = shared.collect();
         let buffers = uses(buffers);
         let tasks = Batch { number, copy, tasks, payload, buffers, shared, losses };
-        self.session.submit(&self.call, &self.leg, batch, tasks)
+        self.session.submit(&self.of_all, &self.leg, batch, tasks)
     }
 
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let endings = py.detach(|| self.call.take());
+        let endings = py.detach(|| self.of_all.take());
         if endings.is_empty() {
             py.check_signals()?;
             return Ok(PyList::empty(py));
@@ -66,15 +66,15 @@ impl Call {
     }
 
     fn handled(&self) {
-        self.call.handled();
+        self.of_all.handled();
     }
 
     fn post(&self, batch: Py<PyAny>) {
-        self.call.post(batch);
+        self.of_all.post(batch);
     }
 
     fn close(&self) {
-        self.session.close_call(&self.call, &self.leg);
+        self.session.close_call(&self.of_all, &self.leg);
     }
 
     fn leave(&self) {
@@ -82,12 +82,12 @@ impl Call {
     }
 
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, usize)> {
-        let rows = self.call.rows();
+        let rows = self.of_all.rows();
         Ok((row::to_python(py, &rows)?, rows.dropped()))
     }
 
     fn remarks(&self) -> (row::Retried, row::Noted) {
-        let rows = self.call.rows();
+        let rows = self.of_all.rows();
         (row::retried(&rows), row::noted(&rows))
     }
 }

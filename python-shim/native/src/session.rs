@@ -145,14 +145,14 @@ impl Session {
             task_cpu_seconds,
             retries,
         };
-        let (call, leg) = self.session.open_call(CallOptions { open, awaited });
-        Call { session: Arc::clone(&self.session), call, leg }
+        let (of_all, leg) = self.session.open_call(CallOptions { open, awaited });
+        Call { session: Arc::clone(&self.session), of_all, leg }
     }
 
     fn join_call(&self, call: &Call, profile_id: u64, max_running: u32) -> Call {
-        let call = Arc::clone(&call.call);
-        let leg = self.session.join_call(&call, profile_id, max_running);
-        Call { session: Arc::clone(&self.session), call, leg }
+        let of_all = Arc::clone(&call.of_all);
+        let leg = self.session.join_call(&of_all, profile_id, max_running);
+        Call { session: Arc::clone(&self.session), of_all, leg }
     }
 
     fn put(

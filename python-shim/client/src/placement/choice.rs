@@ -19,17 +19,14 @@ impl Placement {
         let mut after = None;
         while passed <= MOST_PASSED && self.has_room() {
             let Some(batch) = self.next_after(after) else { return };
-            match self.choose(batch, now) {
-                Some(member) => {
-                    if let Some(waiting) = self.waiting.remove(&batch) {
-                        self.put(member, batch, waiting.needs, now);
-                        decisions.push(Decision { batch, member, copy: false });
-                    }
-                }
-                None => {
-                    after = Some(batch);
-                    passed += 1;
-                }
+            if let Some(member) = self.choose(batch, now)
+                && let Some(waiting) = self.waiting.remove(&batch)
+            {
+                self.put(member, batch, waiting.needs, now);
+                decisions.push(Decision { batch, member, copy: false });
+            } else {
+                after = Some(batch);
+                passed += 1;
             }
         }
     }

@@ -13,43 +13,48 @@ pub(super) struct Placed {
     pub(super) needs: Vec<(BlobId, u64)>,
     /// It has its outcome; what is left is a copy that will be cancelled.
     pub(super) done: bool,
-    at: [Option<At>; 2],
+    copies: [Option<At>; 2],
 }
 
 #[derive(Debug, Clone, Copy)]
-struct At {
+pub(super) struct At {
     member: MemberId,
     since: f64,
     /// A slot was free.
-    at_once: bool,
+    had_room: bool,
+}
+
+impl At {
+    /// Since when it could run.
+    pub(super) fn begun(self) -> Option<f64> {
+        self.had_room.then_some(self.since)
+    }
 }
 
 impl Placed {
     pub(super) fn new(needs: Vec<(BlobId, u64)>) -> Self {
-        Self { needs, done: false, at: [None; 2] }
+        Self { needs, done: false, copies: [None; 2] }
     }
 
-    pub(super) fn put(&mut self, member: MemberId, since: f64, at_once: bool) {
-        if let Some(place) = self.at.iter_mut().find(|at| at.is_none()) {
-            *place = Some(At { member, since, at_once });
+    pub(super) fn put(&mut self, member: MemberId, since: f64, had_room: bool) {
+        if let Some(place) = self.copies.iter_mut().find(|at| at.is_none()) {
+            *place = Some(At { member, since, had_room });
         }
     }
 
-    /// Takes it from a member; tells since when that had it, if a slot was free then.
-    /// None: it did not have it.
-    pub(super) fn remove(&mut self, member: MemberId) -> Option<Option<f64>> {
+    /// Takes it from a member, if that had it.
+    pub(super) fn remove(&mut self, member: MemberId) -> Option<At> {
         let had = |at: &&mut Option<At>| at.is_some_and(|at| at.member == member);
-        let at = self.at.iter_mut().find(had)?.take()?;
-        Some(at.at_once.then_some(at.since))
+        self.copies.iter_mut().find(had)?.take()
     }
 
     pub(super) fn is_nowhere(&self) -> bool {
-        self.at.iter().all(Option::is_none)
+        self.copies.iter().all(Option::is_none)
     }
 
     /// Who alone has it, and since when.
     fn alone(&self) -> Option<At> {
-        match self.at {
+        match self.copies {
             [Some(at), None] | [None, Some(at)] if !self.done => Some(at),
             _ => None,
         }

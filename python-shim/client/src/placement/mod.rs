@@ -208,7 +208,7 @@ impl Placement {
 
     fn end(&mut self, id: MemberId, batch: BatchId, ran: Option<f64>, now: f64) {
         let Some(placed) = self.placed.get_mut(&batch) else { return };
-        let Some(since) = placed.remove(id) else { return };
+        let Some(at) = placed.remove(id) else { return };
         placed.done = true;
         if placed.is_nowhere() {
             self.placed.remove(&batch);
@@ -216,7 +216,7 @@ impl Placement {
         self.change(id, |member| {
             member.has -= 1;
             if let Some(ran) = ran {
-                member.learn(ran, since, now);
+                member.learn(ran, at.begun(), now);
             }
         });
         if let Some(ran) = ran {
@@ -270,9 +270,9 @@ impl Placement {
         for (blob, _) in &needs {
             self.holders.entry(*blob).or_default().insert(id);
         }
-        let at_once = self.members.get(&id).is_some_and(|member| member.has < member.slots);
+        let had_room = self.members.get(&id).is_some_and(|member| member.has < member.slots);
         let placed = self.placed.entry(batch).or_insert_with(|| Placed::new(needs));
-        placed.put(id, now, at_once);
+        placed.put(id, now, had_room);
         self.change(id, |member| member.has += 1);
     }
 }
