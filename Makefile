@@ -117,6 +117,11 @@ bench-peers: install $(PEERS)/.stamp ## the same, and against Dask, Ray and Spar
 	$(PEERS_PY) -m pip install --quiet --no-deps --no-build-isolation --editable python-shim
 	$(PEERS_PY) integration-tests/benchmarks/run.py $(BENCH_OPTIONS)
 
+.PHONY: bench-scale
+bench-scale: install ## measure one driver with 200 agents, and placement with 2,000
+	$(PY) integration-tests/benchmarks/scale.py $(BENCH)
+	cargo test --locked --release -p clutch-client --test placement_at_scale -- --nocapture
+
 .PHONY: bench-parts
 bench-parts: cargo-is-here ## measure the scheduler, the blobs' books and the framing by themselves
 	cargo bench --locked -p clutch-executor -p clutch-worker-link --bench scheduler --bench ledger --bench framing

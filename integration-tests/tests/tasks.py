@@ -88,7 +88,7 @@ def write_pid_and_sleep(path, seconds=60):
 
 def noted(log, number, gate=None, *_):
     """Note in a file that we run, wait at the gate if there is one, return the number."""
-    with open(log, "a") as file:  # noqa: PTH123 - as short as it gets
+    with Path(log).open("a") as file:
         file.write(f"{number}\n")
     return number if gate is None else wait_for(gate, number)
 
@@ -258,3 +258,67 @@ def register_rseq():
     system_call, length, signature = 334, 32, 0x53053053
     answer = library.syscall(system_call, area, length, 0, signature)
     return 0 if answer == 0 else ctypes.get_errno()
+
+
+def meet(folder, number):
+    """Wait until so many tasks are in here together; return our process id."""
+    Path(folder, str(os.getpid())).touch()
+    deadline = time.monotonic() + 30
+    while len([*Path(folder).iterdir()]) < number:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only {len([*Path(folder).iterdir()])} of {number} came")
+        time.sleep(0.005)
+    return os.getpid()
+
+
+def most_at_once(folder, seconds):
+    """Stay a while; return the most tasks that were in here at the same time."""
+    mine = Path(folder, str(os.getpid()))
+    mine.touch()
+    most = 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        most = max(most, len([*Path(folder).iterdir()]))
+        time.sleep(0.002)
+    mine.unlink()
+    return most
+
+
+def nested_sum(number):
+    """Add up the numbers below a number, with joblib."""
+    from joblib import Parallel, delayed
+
+    return sum(Parallel(n_jobs=2)(delayed(int)(each) for each in range(number)))
+
+
+def sum_after(array, seconds, number):
+    time.sleep(seconds)
+    return float(array.sum()) + number
+
+
+def note(log, value):
+    with Path(log).open("a") as file:
+        file.write(f"{value}\n")
+
+
+def note_and_wait(log, value, seconds):
+    note(log, value)
+    time.sleep(seconds)
+    return value
+
+
+def note_until(log, value, gate):
+    """Take some time as long as the file is not there."""
+    note(log, value)
+    if not Path(gate).exists():
+        time.sleep(0.05)
+    return value
+
+
+def slow_the_first_time(mark, seconds):
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "again"
+    time.sleep(seconds)
+    return "first"

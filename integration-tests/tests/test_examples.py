@@ -43,6 +43,7 @@ PROMISES = {
         r"^a copy: True$",
         r"^\['READ ON THE WORKER!', 'READ ON THE WORKER!'\]$",
     ],
+    "use_several_agents": [r"^21253400 computed by 2 agents, 0 failed$"],
     "stream_results": [
         r"^1: seed \d+ gave [+-]\d",
         r"gave \+[1-9]",

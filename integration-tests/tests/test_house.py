@@ -71,6 +71,14 @@ def test_the_scheduler_is_pure():
     assert mentioning(r"\b(clutch_protocol|prost|tonic)\b", scheduler) == []
 
 
+def test_placement_is_pure():
+    folder = "python-shim/client/src/placement"
+    placement = sources(".rs", below=(folder,))
+    impure = r"\b(tokio|Instant|SystemTime|rustix|libc|std::(fs|io|net|process|thread|env|sync))\b"
+    assert mentioning(impure, placement) == []
+    assert mentioning(r"\b(clutch_protocol|prost|tonic)\b", placement) == []
+
+
 def test_only_the_service_and_the_operators_commands_know_the_wire():
     rooms = {ROOT / "executor/src/service", ROOT / "executor/src/operator"}
     others = [

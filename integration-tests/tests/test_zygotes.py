@@ -11,8 +11,8 @@ from support.agents import LIGHT_WARM, Agent, clean_environment
 from support.waiting import until
 
 from joblib_clutch import exceptions
-from joblib_clutch.settings import Lease
 from joblib_clutch.session import Session
+from joblib_clutch.settings import Lease
 
 
 def pids(agent, **options):

@@ -248,7 +248,7 @@ def lost_call(
 
     call = Call()
     settings = Settings(agents=agent.address)
-    call.start(connections.session_for(settings), CallPlan(settings, 0, 0, 1, None))
+    call.start([connections.session_for(settings)], CallPlan(settings, 0, 0, 1, None))
     agent.stop()
     for value in range(3):
         call.submit([(double, (value,), {})], callback)

@@ -96,9 +96,15 @@ def test_unknown_option_is_named() -> None:
         joblib_clutch.ClutchBackend(agent="unix:/nowhere")
 
 
-def test_several_agents_are_refused() -> None:
-    with pytest.raises(ValueError, match="exactly one"):
-        joblib_clutch.ClutchBackend(agents=["unix:/a", "unix:/b"])
+@pytest.mark.parametrize(
+    ("agents", "error", "words"),
+    [([], ValueError, "at least one"), ([7], TypeError, "list of addresses"), (7, TypeError, "7")],
+)
+def test_agents_that_are_no_addresses_are_refused(
+    agents: object, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        joblib_clutch.ClutchBackend(agents=agents)
 
 
 def test_task_error_keeps_its_type_and_remote_traceback(agent: FakeAgent) -> None:
@@ -337,7 +343,7 @@ def test_callbacks_that_nobody_awaits_run_on_another_thread_and_once(agent: Fake
 
     call = Call()
     settings = Settings(agents=agent.address)
-    call.start(connections.session_for(settings), CallPlan(settings, 0, 0, 1, None))
+    call.start([connections.session_for(settings)], CallPlan(settings, 0, 0, 1, None))
     call.submit([(double, (1,), {})], callback)
     assert done.acquire(timeout=10)
     call.submit([(double, (threading.Lock(),), {})], callback)

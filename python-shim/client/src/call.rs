@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -20,6 +20,10 @@ use crate::session::{BlobError, CallOptions};
 /// A batch to run.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// The driver's own name of it.
+    pub number: u64,
+    /// Whether another agent has it already.
+    pub copy: bool,
     /// Number of tasks.
     pub tasks: u32,
     /// The pickled tasks.
@@ -118,24 +122,38 @@ impl ResultBlob {
     }
 }
 
-/// A call of a session, or of several when one is lost and another goes on with it. Its endings are taken by whoever awaits them, or else
-/// by one of the session's couriers; by one thread at a time, in order.
+/// A call, on one session or several, where it has a [`Leg`] each. Its endings come
+/// from all of them, and are taken by whoever awaits them, or else by a courier; by one
+/// thread at a time, in order.
 pub struct Call<T> {
-    /// Its name in the session that runs it now.
-    id: AtomicU64,
     /// As it was opened.
     pub(crate) options: CallOptions,
-    /// Changes only while the session is locked.
+    /// Once it is set, and a session was locked after that, the session takes no more.
     pub(crate) closed: AtomicBool,
     network: &'static Network,
+    /// Where it queues when a courier is to take its endings.
+    couriers: Arc<Couriers<T>>,
     state: Mutex<State<T>>,
     rows: Mutex<Rows>,
 }
 
+/// A call as one session knows it.
+#[derive(Debug)]
+pub struct Leg {
+    /// Its name there.
+    pub(crate) id: u64,
+    /// The session was told that it is over. Changes only while that is locked.
+    pub(crate) closed: AtomicBool,
+}
+
+impl Leg {
+    pub(crate) const fn new(id: u64) -> Self {
+        Self { id, closed: AtomicBool::new(false) }
+    }
+}
+
 struct State<T> {
     arrived: VecDeque<Ended<T>>,
-    /// Where it queues when a courier is to take its endings.
-    couriers: Arc<Couriers<T>>,
     /// Some thread handles endings that it took.
     taken: bool,
     /// Counts how often handling was over, for those who wait for that.
@@ -150,11 +168,10 @@ struct State<T> {
 }
 
 impl<T: Send + 'static> Call<T> {
-    pub(crate) fn new(id: u64, couriers: Arc<Couriers<T>>, options: CallOptions) -> Self {
+    pub(crate) fn new(couriers: Arc<Couriers<T>>, options: CallOptions) -> Self {
         let network = couriers.network();
         let state = State {
             arrived: VecDeque::new(),
-            couriers,
             taken: false,
             handled: 0,
             awaiting: 0,
@@ -164,10 +181,10 @@ impl<T: Send + 'static> Call<T> {
             queued: false,
         };
         Self {
-            id: AtomicU64::new(id),
             options,
             closed: AtomicBool::new(false),
             network,
+            couriers,
             state: Mutex::new(state),
             rows: Mutex::default(),
         }
@@ -211,20 +228,6 @@ impl<T: Send + 'static> Call<T> {
         self.push(Ended { token, ending: Ending::Posted });
     }
 
-    pub(crate) fn id(&self) -> u64 {
-        self.id.load(Ordering::Relaxed)
-    }
-
-    /// Another session goes on with it, and has its endings taken.
-    pub(crate) fn move_to(self: &Arc<Self>, id: u64, couriers: Arc<Couriers<T>>) {
-        self.id.store(id, Ordering::Relaxed);
-        let mut state = self.lock();
-        state.couriers = couriers;
-        // Those of the lost session may be gone before its turn comes.
-        state.queued = false;
-        self.see_to(state);
-    }
-
     pub(crate) fn push(self: &Arc<Self>, ended: Ended<T>) {
         let mut state = self.lock();
         state.arrived.push_back(ended);
@@ -263,9 +266,8 @@ impl<T: Send + 'static> Call<T> {
         } else if !state.taken && !state.queued && !state.arrived.is_empty() {
             state.queued = true;
             let since = state.left_at.map_or(GRACE, |at| at.elapsed());
-            let couriers = Arc::clone(&state.couriers);
             drop(state);
-            couriers.queue(Arc::clone(self), GRACE.saturating_sub(since));
+            self.couriers.queue(Arc::clone(self), GRACE.saturating_sub(since));
         }
     }
 
@@ -284,6 +286,6 @@ impl<T> State<T> {
 
 impl<T> fmt::Debug for Call<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Call").field("id", &self.id).finish_non_exhaustive()
+        formatter.debug_struct("Call").finish_non_exhaustive()
     }
 }

@@ -19,7 +19,7 @@ use crate::inbox::{Broken, Inbox, Whole};
 use crate::link::Next;
 use crate::output::{LinkEvent, News};
 use crate::patience::Failed;
-use crate::reconnect::{self, Agent, Talk, failed};
+use crate::reconnect::{self, Talk, Whereabouts, failed};
 use crate::row::Row;
 use crate::session::{Shared, State};
 
@@ -39,7 +39,7 @@ enum Over {
 pub(crate) async fn converse<T: Send + 'static>(
     shared: Arc<Shared<T>>,
     mut client: ExecutorClient<Channel>,
-    agent: Agent,
+    agent: Whereabouts,
 ) {
     let tell = |event| shared.outputs.tell(News { agent: agent.target.address.to_string(), event });
     let mut inbox = Inbox::default();
@@ -73,7 +73,6 @@ pub(crate) async fn converse<T: Send + 'static>(
         tell(LinkEvent::Restored { after: since.elapsed() });
     };
     shared.lose(reason);
-    shared.outputs.close();
 }
 
 async fn listen<T: Send + 'static>(shared: &Shared<T>, inbox: &mut Inbox, talk: Talk) -> Over {
@@ -121,7 +120,7 @@ fn take<T: Send + 'static>(
                     end(shared, whole)?;
                 }
             }
-            Some(Body::Output(output)) => shared.outputs.push(output),
+            Some(Body::Output(output)) => shared.outputs.push(shared.source, output),
             Some(Body::Capacity(capacity)) => {
                 shared.slots.store(capacity.slots, Ordering::Relaxed);
             }
@@ -175,6 +174,9 @@ fn end<T: Send + 'static>(shared: &Shared<T>, (ended, pieces): Whole) -> Result<
         earlier: ended.earlier_attempts,
     };
     open.call.rows().add(Row {
+        number: open.number,
+        copy: open.copy,
+        agent: Arc::clone(&shared.agent),
         batch_id: ended.batch_id,
         tasks: open.tasks,
         worker_pid: ended.worker_pid,

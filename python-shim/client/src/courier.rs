@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::call::{Call, Ended};
 use crate::runtime::Network;
 
-/// A session's queue of calls for its couriers.
+/// The queue of calls for couriers.
 pub(crate) struct Couriers<T> {
     network: &'static Network,
     state: Mutex<State<T>>,

@@ -47,7 +47,7 @@ pub struct Outputs {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    pieces: VecDeque<v1::Output>,
+    pieces: VecDeque<(u64, v1::Output)>,
     bytes: usize,
     news: VecDeque<News>,
     /// Somebody took pieces and has not said that they are printed.
@@ -77,8 +77,8 @@ impl Outputs {
         waiting.printing || !waiting.pieces.is_empty()
     }
 
-    /// Takes what waits; say [`Outputs::printed`] when it is printed.
-    pub fn take(&self) -> VecDeque<v1::Output> {
+    /// Takes what waits, each with the session that brought it; say [`Outputs::printed`] when it is printed.
+    pub fn take(&self) -> VecDeque<(u64, v1::Output)> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.printing = true;
         waiting.bytes = 0;
@@ -90,11 +90,11 @@ impl Outputs {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).printing = false;
     }
 
-    pub(crate) fn push(&self, output: v1::Output) {
+    pub(crate) fn push(&self, source: u64, output: v1::Output) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.bytes + output.data.len() <= MAX_WAITING_BYTES {
             waiting.bytes += output.data.len();
-            waiting.pieces.push_back(output);
+            waiting.pieces.push_back((source, output));
             self.changed.notify_one();
         }
     }

@@ -18,7 +18,7 @@ use crate::session::Shared;
 
 /// Where a session is.
 #[derive(Debug)]
-pub(crate) struct Agent {
+pub(crate) struct Whereabouts {
     pub(crate) target: Target,
     pub(crate) session_id: String,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Talk {
 /// When it never will, and why.
 pub(crate) async fn persist<T: Send + 'static>(
     shared: &Arc<Shared<T>>,
-    agent: &Agent,
+    agent: &Whereabouts,
     silence: Duration,
 ) -> Result<Talk, String> {
     let since = Instant::now();
@@ -63,7 +63,7 @@ pub(crate) async fn persist<T: Send + 'static>(
 
 async fn attempt<T: Send + 'static>(
     shared: &Arc<Shared<T>>,
-    agent: &Agent,
+    agent: &Whereabouts,
 ) -> Result<Talk, Failed> {
     let mut client = agent.target.connect().await.map_err(|error| {
         let why = chain(&error);

@@ -1,6 +1,7 @@
 //! Where the time of each batch went.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clutch_protocol::v1;
 
@@ -28,6 +29,12 @@ pub struct Noted {
 /// One batch.
 #[derive(Debug)]
 pub struct Row {
+    /// The driver's own name of the batch.
+    pub number: u64,
+    /// Whether another agent had the batch at the same time, and first.
+    pub copy: bool,
+    /// Who ran it.
+    pub agent: Arc<Agent>,
     /// Its name in the session.
     pub batch_id: u64,
     /// Its tasks.
@@ -46,6 +53,15 @@ pub struct Row {
     pub earlier: Vec<i32>,
     /// What else happened.
     pub notes: Vec<v1::Note>,
+}
+
+/// An agent as people know it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Agent {
+    /// Its address.
+    pub address: String,
+    /// Its machine.
+    pub host: String,
 }
 
 impl Rows {
@@ -96,6 +112,9 @@ mod tests {
     fn row(earlier: &[i32], notes: &[(i32, u64)]) -> Row {
         let notes = notes.iter().map(|(kind, count)| v1::Note { kind: *kind, count: *count });
         Row {
+            number: 1,
+            copy: false,
+            agent: Arc::default(),
             batch_id: 1,
             tasks: 1,
             worker_pid: 2,

@@ -12,16 +12,18 @@ use clutch_access::{Access, Address};
 use clutch_protocol::v1::{self, client_frame::Body};
 use tokio::sync::Notify;
 
-use crate::call::{Batch, Call, Ended, Ending};
-use crate::courier::{Couriers, Errand};
+use crate::call::{Batch, Call, Ended, Ending, Leg};
+use crate::courier::Couriers;
 use crate::data_line::{DataError, DataLine};
 use crate::handshake::{self, OpenError, Target};
 use crate::link::Link;
+use crate::office::Office;
 use crate::outbox::{Bounds, Outbox, Outgoing};
 use crate::output::Outputs;
-use crate::reconnect::Agent;
+use crate::reconnect::Whereabouts;
+use crate::row::Agent;
 use crate::upload::Named;
-use crate::{conversation, runtime, upload};
+use crate::{conversation, upload};
 
 /// How often somebody who waits is asked whether to go on.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
@@ -63,8 +65,8 @@ pub struct CallOptions {
     pub awaited: bool,
 }
 
-/// A driver's session. Safe to use from any thread; nothing but [`Session::open`],
-/// blobs and errands waits for the network.
+/// A driver's session. Safe to use from any thread; nothing but [`Session::open`] and
+/// blobs waits for the network.
 pub struct Session<T> {
     shared: Arc<Shared<T>>,
     opened: v1::SessionOpened,
@@ -75,7 +77,11 @@ pub(crate) struct Shared<T> {
     state: Mutex<State<T>>,
     /// The outbox, an upload or the agent itself changed.
     pub(crate) changed: Condvar,
-    pub(crate) outputs: Outputs,
+    pub(crate) outputs: Arc<Outputs>,
+    /// Its name where output waits.
+    pub(crate) source: u64,
+    /// As rows name it.
+    pub(crate) agent: Arc<Agent>,
     pub(crate) slots: AtomicU32,
     /// Set before any batch is submitted; empty where descriptors do not reach us.
     pub(crate) data_line: OnceLock<Arc<DataLine>>,
@@ -106,6 +112,8 @@ pub(crate) struct State<T> {
 pub(crate) struct Open<T> {
     pub(crate) token: T,
     pub(crate) call: Arc<Call<T>>,
+    pub(crate) number: u64,
+    pub(crate) copy: bool,
     pub(crate) tasks: u32,
     pub(crate) losses: Vec<String>,
 }
@@ -117,13 +125,13 @@ impl<T: Send + 'static> Session<T> {
     /// # Errors
     /// When the agent cannot be reached, refuses, or `go_on` said no.
     pub fn open(
+        office: &Office<T>,
         address: &Address,
         access: Option<&Access>,
         request: v1::OpenSessionRequest,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Self, OpenError> {
-        let unreachable = |error: std::io::Error| OpenError::Unreachable(error.to_string());
-        let network = runtime::network().map_err(unreachable)?;
+        let network = office.couriers.network();
         let target = Target::new(address, access);
         let target = target.map_err(|error| OpenError::Unreachable(error.to_string()))?;
         let mut opening = std::pin::pin!(handshake::open(&target, request));
@@ -142,6 +150,7 @@ impl<T: Send + 'static> Session<T> {
             open_bytes: opened.max_session_bytes,
         };
         let silence = Duration::try_from_secs_f64(opened.silence_seconds).unwrap_or_default();
+        let agent = Agent { address: address.to_string(), host: opened.host.clone() };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 outbox: Outbox::new(bounds),
@@ -154,17 +163,19 @@ impl<T: Send + 'static> Session<T> {
                 closed: false,
             }),
             changed: Condvar::new(),
-            outputs: Outputs::default(),
+            outputs: Arc::clone(&office.outputs),
+            source: office.source(),
+            agent: Arc::new(agent),
             slots: AtomicU32::new(opened.slots),
             data_line: OnceLock::new(),
             silence,
             over: Notify::new(),
             losing: Mutex::new(()),
-            couriers: Arc::new(Couriers::new(network)),
+            couriers: Arc::clone(&office.couriers),
         });
         let session_id = opened.session_id.clone();
-        let agent = Agent { target: target.clone(), session_id };
-        network.handle().spawn(conversation::converse(Arc::clone(&shared), client, agent));
+        let whereabouts = Whereabouts { target: target.clone(), session_id };
+        network.handle().spawn(conversation::converse(Arc::clone(&shared), client, whereabouts));
         if let Some(line) = DataLine::open(address, &opened.session_id) {
             shared.data_line.get_or_init(|| Arc::new(line));
         }
@@ -191,11 +202,6 @@ impl<T: Send + 'static> Session<T> {
         self.shared.data_line.get().is_some()
     }
 
-    /// What tasks printed.
-    pub fn outputs(&self) -> &Outputs {
-        &self.shared.outputs
-    }
-
     /// Describes workers; gives the profile's name, its own field is not read.
     pub fn define_profile(&self, mut profile: v1::DefineProfile) -> u64 {
         let mut state = self.shared.lock();
@@ -207,34 +213,34 @@ impl<T: Send + 'static> Session<T> {
     }
 
     /// Opens a call.
-    pub fn open_call(&self, options: CallOptions) -> Arc<Call<T>> {
+    pub fn open_call(&self, options: CallOptions) -> (Arc<Call<T>>, Leg) {
+        let call = Arc::new(Call::new(Arc::clone(&self.shared.couriers), options));
+        let leg = self.open_leg(options.open);
+        (call, leg)
+    }
+
+    /// Goes on with a call of another session, with the same options but for the
+    /// profile and how many batches may run at once: its endings come to the call as
+    /// those of the other session do.
+    pub fn join_call(&self, call: &Call<T>, profile_id: u64, max_running: u32) -> Leg {
+        self.open_leg(v1::OpenCall { profile_id, max_running, ..call.options.open })
+    }
+
+    fn open_leg(&self, open: v1::OpenCall) -> Leg {
         let mut state = self.shared.lock();
         let call_id = state.next_id();
-        state.outbox.put_control(Body::OpenCall(v1::OpenCall { call_id, ..options.open }));
+        state.outbox.put_control(Body::OpenCall(v1::OpenCall { call_id, ..open }));
         // Its first batch wakes the network.
-        drop(state);
-        Arc::new(Call::new(call_id, Arc::clone(&self.shared.couriers), options))
+        Leg::new(call_id)
     }
 
-    /// Goes on with a call of a session that is lost, with the same options:
-    /// batches that are submitted to this session run here, and all endings come
-    /// to the call as before.
-    pub fn reopen_call(&self, call: &Arc<Call<T>>, profile_id: u64) {
-        let mut state = self.shared.lock();
-        let call_id = state.next_id();
-        let open = v1::OpenCall { call_id, profile_id, ..call.options.open };
-        state.outbox.put_control(Body::OpenCall(open));
-        drop(state);
-        call.move_to(call_id, Arc::clone(&self.shared.couriers));
-    }
-
-    /// Runs a batch of a call; its ending comes to the call. When the call was
+    /// Runs a batch of a call; its ending comes to the call. When call or leg were
     /// closed meanwhile, that is its ending. False when the agent is lost: then
     /// there is no ending.
     #[must_use]
-    pub fn submit(&self, call: &Arc<Call<T>>, token: T, batch: Batch) -> bool {
+    pub fn submit(&self, call: &Arc<Call<T>>, leg: &Leg, token: T, batch: Batch) -> bool {
         let mut state = self.shared.lock();
-        if call.closed.load(Ordering::Relaxed) {
+        if call.closed.load(Ordering::Relaxed) || leg.closed.load(Ordering::Relaxed) {
             drop(state);
             call.push(Ended { token, ending: Ending::Withdrawn });
             return true;
@@ -244,24 +250,32 @@ impl<T: Send + 'static> Session<T> {
         }
         // Names grow in the order of sending, as the agent demands.
         let batch_id = state.next_id();
-        let Batch { tasks, payload, buffers, shared, losses } = batch;
-        let call_id = call.id();
+        let Batch { number, copy, tasks, payload, buffers, shared, losses } = batch;
+        let call_id = leg.id;
         let frame =
             v1::SubmitBatch { batch_id, call_id, tasks, buffers, shared, ..Default::default() };
         state.outbox.put_batch(Outgoing { frame, payload });
-        state.open.insert(batch_id, Open { token, call: Arc::clone(call), tasks, losses });
+        let call = Arc::clone(call);
+        state.open.insert(batch_id, Open { token, call, number, copy, tasks, losses });
         self.shared.wake(state);
         true
     }
 
-    /// Ends a call at once; its unfinished batches are cancelled.
-    pub fn close_call(&self, call: &Arc<Call<T>>) {
+    /// Ends a call at once; its unfinished batches here are cancelled, and no session
+    /// takes any more.
+    pub fn close_call(&self, call: &Call<T>, leg: &Leg) {
+        call.closed.store(true, Ordering::Relaxed);
+        self.close_leg(leg);
+    }
+
+    /// Ends a call here; its unfinished batches here are cancelled.
+    pub fn close_leg(&self, leg: &Leg) {
         let mut state = self.shared.lock();
-        if call.closed.swap(true, Ordering::Relaxed) {
+        if leg.closed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let withdrawn = state.outbox.withdraw(call.id());
-        let close = v1::CloseCall { call_id: call.id() };
+        let withdrawn = state.outbox.withdraw(leg.id);
+        let close = v1::CloseCall { call_id: leg.id };
         state.outbox.put_control(Body::CloseCall(close));
         let unsent: Vec<_> = withdrawn.iter().filter_map(|id| state.open.remove(id)).collect();
         self.shared.wake(state);
@@ -323,19 +337,12 @@ impl<T: Send + 'static> Session<T> {
         }
     }
 
-    /// Waits for a call whose endings nobody awaits; `None` at the session's end.
-    pub fn next_errand(&self) -> Option<Errand<T>> {
-        self.shared.couriers.next()
-    }
-
     /// Ends the session; what runs for it is killed.
     pub fn close(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
         self.shared.wake(state);
         self.shared.lose("the driver closed the session".to_owned());
-        self.shared.outputs.close();
-        self.shared.couriers.close();
     }
 }
 

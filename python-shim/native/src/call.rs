@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clutch_client::Batch;
+use clutch_client::{Batch, Leg};
 use clutch_protocol::v1;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -22,20 +22,24 @@ type Uses = Vec<(u64, i32)>;
 #[pyclass(frozen, module = "joblib_clutch._native")]
 pub(crate) struct Call {
     pub(crate) session: Arc<Conversation>,
-    pub(crate) call: Arc<clutch_client::Call<Py<PyAny>>>,
+    pub(crate) of_all: Arc<clutch_client::Call<Py<PyAny>>>,
+    pub(crate) leg: Leg,
 }
 
 #[pymethods]
 impl Call {
+    #[pyo3(signature = (batch, number, tasks, data, buffers, shared, losses, copy=false))]
     #[expect(clippy::too_many_arguments, reason = "what a batch is")]
     fn submit(
         &self,
         batch: Py<PyAny>,
+        number: u64,
         tasks: u32,
         data: &Bound<'_, PyBytes>,
         buffers: Uses,
         shared: Vec<(u64, Uses)>,
         losses: Vec<String>,
+        copy: bool,
     ) -> bool {
         let payload = if data.as_bytes().len() < COPY_BYTES {
             Bytes::copy_from_slice(data.as_bytes())
@@ -47,12 +51,13 @@ impl Call {
             buffers: uses(buffers),
         });
         let shared = shared.collect();
-        let batch_of_tasks = Batch { tasks, payload, buffers: uses(buffers), shared, losses };
-        self.session.submit(&self.call, batch, batch_of_tasks)
+        let buffers = uses(buffers);
+        let tasks = Batch { number, copy, tasks, payload, buffers, shared, losses };
+        self.session.submit(&self.of_all, &self.leg, batch, tasks)
     }
 
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let endings = py.detach(|| self.call.take());
+        let endings = py.detach(|| self.of_all.take());
         if endings.is_empty() {
             py.check_signals()?;
             return Ok(PyList::empty(py));
@@ -61,24 +66,28 @@ impl Call {
     }
 
     fn handled(&self) {
-        self.call.handled();
+        self.of_all.handled();
     }
 
     fn post(&self, batch: Py<PyAny>) {
-        self.call.post(batch);
+        self.of_all.post(batch);
     }
 
     fn close(&self) {
-        self.session.close_call(&self.call);
+        self.session.close_call(&self.of_all, &self.leg);
+    }
+
+    fn leave(&self) {
+        self.session.close_leg(&self.leg);
     }
 
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, usize)> {
-        let rows = self.call.rows();
+        let rows = self.of_all.rows();
         Ok((row::to_python(py, &rows)?, rows.dropped()))
     }
 
     fn remarks(&self) -> (row::Retried, row::Noted) {
-        let rows = self.call.rows();
+        let rows = self.of_all.rows();
         (row::retried(&rows), row::noted(&rows))
     }
 }

@@ -9,6 +9,8 @@ mod digest;
 mod ending;
 mod errors;
 mod mapping;
+mod office;
+mod placement;
 mod row;
 mod session;
 
@@ -27,6 +29,10 @@ mod _native {
     use crate::errors::{BlobRefusedError, OpenDeniedError, OpenFailedError, OpenRefusedError};
     #[pymodule_export]
     use crate::mapping::Mapping;
+    #[pymodule_export]
+    use crate::office::{Handling, Office};
+    #[pymodule_export]
+    use crate::placement::Placement;
     #[pymodule_export]
     use crate::session::Session;
 }

@@ -14,8 +14,7 @@ pub(crate) type Retried = Vec<(String, u64)>;
 /// Kinds of notes with sums of their counts and numbers of batches.
 pub(crate) type Noted = Vec<(String, u64, u64)>;
 
-/// Tuples in the order of the fields of `joblib_clutch.report.Row`, without the
-/// host, which is the same for all.
+/// Tuples in the order of the fields of `joblib_clutch.report.Row`.
 pub(crate) fn to_python<'py>(py: Python<'py>, rows: &Rows) -> PyResult<Bound<'py, PyList>> {
     let tuples = rows.kept().iter().map(|row| tuple(py, row));
     PyList::new(py, tuples.collect::<PyResult<Vec<_>>>()?)
@@ -32,6 +31,7 @@ fn tuple<'py>(py: Python<'py>, row: &Row) -> PyResult<Bound<'py, PyTuple>> {
         row.batch_id.into_bound_py_any(py)?,
         row.tasks.into_bound_py_any(py)?,
         row.worker_pid.into_bound_py_any(py)?,
+        row.agent.host.as_str().into_bound_py_any(py)?,
         seconds(t.queued_at).into_bound_py_any(py)?,
         between(t.queued_at, t.assigned_at).into_bound_py_any(py)?,
         transfer.into_bound_py_any(py)?,
@@ -46,6 +46,9 @@ fn tuple<'py>(py: Python<'py>, row: &Row) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, retried.collect::<Vec<_>>())?.into_any(),
         PyTuple::new(py, row.notes.iter().map(|note| (note_name(note.kind), note.count)))?
             .into_any(),
+        row.agent.address.as_str().into_bound_py_any(py)?,
+        row.number.into_bound_py_any(py)?,
+        row.copy.into_bound_py_any(py)?,
     ];
     PyTuple::new(py, fields)
 }

@@ -3,25 +3,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clutch_client::{Address, BlobError, CallOptions, LinkEvent, Named, News, OpenError};
+use clutch_client::{Address, BlobError, CallOptions, Named, OpenError};
 use clutch_protocol::v1;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyBytes;
 
 use crate::access;
 use crate::buffer::Content;
 use crate::call::Call;
-use crate::ending;
 use crate::errors::{self, BlobRefusedError, OpenDeniedError, OpenFailedError};
 use crate::mapping::Mapping;
+use crate::office::Office;
 
 /// The session with Python objects as tokens.
 pub(crate) type Conversation = clutch_client::Session<Py<PyAny>>;
-
-/// A call whose endings nobody awaits, the endings, and whether another courier
-/// is needed.
-type Errand<'py> = (Call, Bound<'py, PyList>, bool);
 
 /// `joblib_clutch.profile.WorkerLimits`; zeros are none.
 type Limits = (u64, f64, u32, u64, u64, bool);
@@ -38,12 +34,13 @@ pub(crate) struct Session {
 #[pymethods]
 impl Session {
     #[staticmethod]
-    #[pyo3(signature = (address, *, client_version, python_version, implementation, executable,
+    #[pyo3(signature = (office, address, *, client_version, python_version, implementation, executable,
                         cloudpickle_version, joblib_version, python, name, silence_seconds, weight,
                         max_running, access=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords")]
     fn open(
         py: Python<'_>,
+        office: &Office,
         address: &str,
         client_version: String,
         python_version: String,
@@ -83,7 +80,7 @@ impl Session {
         // What a signal handler raised while we waited.
         let mut raised = None;
         let opened = py.detach(|| {
-            Conversation::open(&address, access.as_ref(), request, || {
+            Conversation::open(&office.office, &address, access.as_ref(), request, || {
                 raised = Python::attach(|py| py.check_signals().err());
                 raised.is_none()
             })
@@ -176,13 +173,14 @@ impl Session {
             task_cpu_seconds,
             retries,
         };
-        let call = self.session.open_call(CallOptions { open, awaited });
-        Call { session: Arc::clone(&self.session), call }
+        let (of_all, leg) = self.session.open_call(CallOptions { open, awaited });
+        Call { session: Arc::clone(&self.session), of_all, leg }
     }
 
-    fn reopen_call(&self, call: &Call, profile_id: u64) -> Call {
-        self.session.reopen_call(&call.call, profile_id);
-        Call { session: Arc::clone(&self.session), call: Arc::clone(&call.call) }
+    fn join_call(&self, call: &Call, profile_id: u64, max_running: u32) -> Call {
+        let of_all = Arc::clone(&call.of_all);
+        let leg = self.session.join_call(&of_all, profile_id, max_running);
+        Call { session: Arc::clone(&self.session), of_all, leg }
     }
 
     #[pyo3(signature = (content, writable, digest=None, sources=Vec::new()))]
@@ -237,44 +235,6 @@ impl Session {
     ) -> PyResult<bool> {
         py.detach(|| self.session.sees(v1::SameFile { path, device, inode, bytes }))
             .map_err(|lost| OpenFailedError::new_err(lost.to_string()))
-    }
-
-    fn next_errand<'py>(&self, py: Python<'py>) -> PyResult<Option<Errand<'py>>> {
-        let Some(errand) = py.detach(|| self.session.next_errand()) else { return Ok(None) };
-        let endings = ending::to_python(py, errand.endings)?;
-        let call = Call { session: Arc::clone(&self.session), call: errand.call };
-        Ok(Some((call, endings, errand.last_one)))
-    }
-
-    fn wait_output(&self, py: Python<'_>) -> bool {
-        py.detach(|| self.session.outputs().wait())
-    }
-
-    fn take_news(&self) -> Vec<(String, Option<String>, f64)> {
-        let news = self.session.outputs().take_news();
-        let tell = |News { agent, event }| match event {
-            LinkEvent::Broke { why, limit } => (agent, Some(why), limit.as_secs_f64()),
-            LinkEvent::Restored { after } => (agent, None, after.as_secs_f64()),
-        };
-        news.into_iter().map(tell).collect()
-    }
-
-    #[getter]
-    fn output_pending(&self) -> bool {
-        self.session.outputs().pending()
-    }
-
-    fn take_output<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let is_error = |stream| stream == i32::from(v1::OutputStream::Stderr);
-        let pieces = self.session.outputs().take();
-        let pieces = pieces
-            .into_iter()
-            .map(|piece| (piece.pid, is_error(piece.stream), PyBytes::new(py, &piece.data)));
-        PyList::new(py, pieces.collect::<Vec<_>>())
-    }
-
-    fn output_printed(&self) {
-        self.session.outputs().printed();
     }
 
     fn close(&self, py: Python<'_>) {

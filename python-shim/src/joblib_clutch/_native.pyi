@@ -58,21 +58,24 @@ Ending = tuple[Any, ...]
 @final
 class Call:
     """A joblib call. Its endings are handled by one thread at a time, in order: by
-    whoever calls `take`, or else by a thread that calls `Session.next_errand`.
+    whoever calls `take`, or else by a thread that calls `Office.next_errand`.
     """
 
     def submit(
         self,
         batch: object,
+        number: int,
         tasks: int,
         data: bytes,
         buffers: Uses,
         shared: Sequence[tuple[int, Uses]],
         losses: Sequence[str],
+        copy: bool = False,
     ) -> bool:
         """Run a batch. Never blocks. `data` is pickled; `batch` comes back with its ending.
         False when the agent is lost: then there is none. `losses`: how each agent was
-        lost that had the batch before.
+        lost that had the batch before. `number`: the driver's own name of it. `copy`:
+        another agent has it already.
         """
 
     def take(self) -> list[Ending]:
@@ -87,7 +90,12 @@ class Call:
         """Make an ending, ``"POSTED"``."""
 
     def close(self) -> None:
-        """End the call at once; what has not ended is cancelled."""
+        """End the call at once; what has not ended here is cancelled, and nothing is
+        taken any more on any session.
+        """
+
+    def leave(self) -> None:
+        """End the call on this session; what has not ended here is cancelled."""
 
     def rows(self) -> tuple[list[tuple[Any, ...]], int]:
         """Where the time went: a tuple for each batch, and how many more there were."""
@@ -99,11 +107,99 @@ class Call:
         """
 
 @final
+class Office:
+    """Where endings and output wait: one for all sessions of a process."""
+
+    def __init__(self) -> None:
+        """Raises OSError when there can be no more threads or descriptors."""
+
+    def next_errand(self) -> tuple[Handling, list[Ending], bool] | None:
+        """Wait for endings that nobody awaits; say `Handling.handled` in the end. The
+        third is true when no other thread waits here. None once it is closed.
+        """
+
+    def wait_output(self) -> bool:
+        """Wait until tasks printed something; False once it is closed."""
+
+    def take_news(self) -> list[tuple[str, str | None, float]]:
+        """What became of connections: the agent's address; why it broke and for how many
+        seconds it is tried to be restored; or None, and after how many seconds it was.
+        """
+
+    @property
+    def output_pending(self) -> bool:
+        """Whether something arrived that is not known to be printed."""
+
+    def take_output(self) -> list[tuple[int, int, bool, bytes]]:
+        """What workers printed: number of the session, pid, whether on standard error, bytes."""
+
+    def output_printed(self) -> None:
+        """What was taken last is printed."""
+
+    def close(self) -> None:
+        """Let its threads go, once what is there is seen to."""
+
+@final
+class Handling:
+    """Endings of a call that a thread has taken."""
+
+    def handled(self) -> None:
+        """They are handled."""
+
+Decisions = list[tuple[int, int, bool]]
+"""Batches with the members that get them, and whether another member has them too."""
+
+@final
+class Placement:
+    """Which agent gets which batch of a call. Every event may lead to decisions."""
+
+    def __init__(self, max_running: int, speculative: bool) -> None:
+        """`max_running`: batches that may run at once; 0: as many as there are slots."""
+
+    def joined(self, member: int, slots: int) -> Decisions:
+        """A member is there, under a new name."""
+
+    def slots_are(self, member: int, slots: int) -> Decisions:
+        """A member runs so many batches at once; with 0 it takes no more."""
+
+    def lost(self, member: int) -> Decisions:
+        """A member is gone; what it had comes back by `returned`."""
+
+    def submitted(self, batch: int, needs: Sequence[tuple[int, int]]) -> Decisions:
+        """A batch is to run that needs these blobs, with their bytes."""
+
+    def ended(self, member: int, batch: int, ran: float | None) -> Decisions:
+        """A batch has its outcome; `ran`: how long its tasks ran, in seconds."""
+
+    def returned(self, member: int, batch: int) -> Decisions:
+        """A member will not end a batch that it had."""
+
+    def holds(self, member: int, blobs: Sequence[int]) -> Decisions:
+        """A member has blobs already."""
+
+    def moved(self, member: int, bytes: int, seconds: float) -> Decisions:
+        """So many bytes went to a member in that time."""
+
+    def dropped(self, blobs: Sequence[int]) -> Decisions:
+        """Blobs are not needed any more."""
+
+    def tick(self) -> Decisions:
+        """Time went by."""
+
+    @property
+    def waiting(self) -> int:
+        """Batches that wait for a member."""
+
+    def take_waiting(self) -> list[int]:
+        """Give up what waits."""
+
+@final
 class Session:
     """A session on an agent. Safe to use from any thread."""
 
     @staticmethod
     def open(
+        office: Office,
         address: str,
         *,
         client_version: str,
@@ -178,8 +274,8 @@ class Session:
     ) -> Call:
         """Open a call. `awaited`: some thread will call `Call.take` most of the time."""
 
-    def reopen_call(self, call: Call, profile_id: int) -> Call:
-        """Go on with a call of a session that is lost. What is submitted to the call that
+    def join_call(self, call: Call, profile_id: int, max_running: int) -> Call:
+        """Go on with a call of another session. What is submitted to the call that
         this gives runs here; the endings of both can be taken from either.
         """
 
@@ -207,29 +303,6 @@ class Session:
         """Whether workers would open the same file by that path. Raises
         `OpenFailedError` when the agent is lost.
         """
-
-    def next_errand(self) -> tuple[Call, list[Ending], bool] | None:
-        """Wait for endings that nobody awaits; the third is true when no other thread
-        waits here. None at the session's end.
-        """
-
-    def wait_output(self) -> bool:
-        """Wait until tasks printed something, or there is news; False at the session's end."""
-
-    def take_news(self) -> list[tuple[str, str | None, float]]:
-        """What became of the connection: the agent's address; why it broke and for how many
-        seconds it is tried to be restored; or None, and after how many seconds it was.
-        """
-
-    @property
-    def output_pending(self) -> bool:
-        """Whether something arrived that is not known to be printed."""
-
-    def take_output(self) -> list[tuple[int, bool, bytes]]:
-        """What workers printed: pid, whether on standard error, bytes."""
-
-    def output_printed(self) -> None:
-        """What was taken last is printed."""
 
     def close(self) -> None:
         """End the session; what runs for it is killed."""

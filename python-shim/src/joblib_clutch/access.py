@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from joblib_clutch import _native
 from joblib_clutch.exceptions import AccessDeniedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
 _UNIX = ("unix:", "unix-abstract:")
@@ -32,24 +33,39 @@ class Agents:
         Their addresses; empty: those in the access file, whenever one looks.
     access : str or None
         Absolute path of the access file that agents on TCP ask for.
+    listed : sequence or None
+        The user's own list of addresses, which may grow and shrink; None: there is
+        none.
     """
 
     addresses: tuple[str, ...] = ()
     access: str | None = None
+    listed: Sequence[Any] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def several(self) -> bool:
+        """Whether there may be more than one, now or later."""
+        return self.listed is not None or not self.addresses
+
+    def one(self, address: str) -> Agents:
+        """Give one of them alone."""
+        return Agents((address,), self.access_of(address))
 
     def now(self) -> tuple[str, ...]:
-        """Give the addresses as they are now; reads the access file again.
+        """Give the addresses as they are now; reads the list or the access file again.
 
         Returns
         -------
         tuple of str
-            At least one.
+            Each once. At least one, but for a list that the user has emptied.
 
         Raises
         ------
         AccessDeniedError
             The access file cannot be used, or names no agent.
         """
+        if self.listed is not None and self.addresses:
+            return _addresses(map(str, self.listed))
         if self.addresses or self.access is None:
             return self.addresses
         named = tuple(_read(self.access))
@@ -106,7 +122,7 @@ def parse(agents: object) -> Agents | None:
             "agents must be an address, the path of an access file, or a list of addresses,"
             f" not {agents!r}"
         )
-    addresses = tuple(dict.fromkeys(text for text in texts if is_address(text)))
+    addresses = _addresses(texts)
     files = [str(Path(text).absolute()) for text in texts if not is_address(text)]
     if not texts or "" in texts:
         raise ValueError(f"agents must name an agent or an access file, not {agents!r}")
@@ -118,7 +134,8 @@ def parse(agents: object) -> Agents | None:
     if not files and not all(address.startswith(_UNIX) for address in addresses):
         variable = os.environ.get(_ACCESS_VARIABLE)
         files = [str(Path(variable).absolute())] if variable else files
-    return Agents(addresses, files[0] if files else None)
+    listed = agents if isinstance(agents, (list, tuple)) else None
+    return Agents(addresses, files[0] if files else None, listed)
 
 
 def is_address(text: str) -> bool:
@@ -135,6 +152,10 @@ def is_address(text: str) -> bool:
         Whether it is an address.
     """
     return text.startswith(_UNIX) or _HOST_AND_PORT.fullmatch(text) is not None
+
+
+def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if is_address(text)))
 
 
 def denied(message: str, advice: str) -> AccessDeniedError:

@@ -18,9 +18,10 @@ from joblib.parallel import (
 )
 
 from joblib_clutch.call import Call, CallPlan
-from joblib_clutch.connections import prepare, session_for
+from joblib_clutch.connections import prepare
 from joblib_clutch.exceptions import ClutchWarning
 from joblib_clutch.remarks import warn_of
+from joblib_clutch.roster import sessions_for
 from joblib_clutch.settings import Settings
 
 if TYPE_CHECKING:
@@ -152,27 +153,30 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self.parallel = parallel
         effective = self.effective_n_jobs(n_jobs)
         # Found here, a missing agent is reported before any task is taken.
-        session_for(settings)
+        sessions_for(settings)
         self._awaited = _returns_a_list_without_timeout(parallel)
-        self._call = Call(awaited=self._awaited)
+        self._call = self._new_call()
         return effective
 
     def start_call(self) -> None:
         """Open a call on the agent."""
         self._drop_leftovers()
         if self._call is None or self._call.started:
-            self._call = Call(awaited=self._awaited)
+            self._call = self._new_call()
+        agents = self._settings.agents
         every_slot = self._n_jobs == -1 and self._settings.whole_cpus == 1
         plan = CallPlan(
             settings=self._settings,
-            max_running=0 if every_slot else self._slots_for(self._n_jobs),
+            max_running=0
+            if every_slot or (self._n_jobs == -1 and agents is not None and agents.several)
+            else self._slots_for(self._n_jobs),
             # What joblib was told: the one task at a time of n_jobs=-2 on two
             # slots leaves the other slot's cores alone.
             workers=0 if every_slot else self.effective_n_jobs(self._n_jobs),
             nesting_level=(self.nesting_level or 0) + 1,
             inner_max_num_threads=self.inner_max_num_threads,
         )
-        self._call.start(session_for(self._settings), plan)
+        self._call.start(sessions_for(self._settings), plan)
 
     def submit(self, func: BatchedCalls, callback: Callable[[BatchFuture], object]) -> BatchFuture:
         """Run a batch. Never blocks, never raises.
@@ -190,7 +194,7 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             The future.
         """
         # A callback of a call long aborted may still submit: Call() cancels it.
-        call = self._call or Call(awaited=self._awaited)
+        call = self._call or self._new_call()
         return call.submit(func.items, callback)
 
     apply_async = submit  # joblib before 1.5
@@ -233,7 +237,7 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             Whether more calls will follow.
         """
         call = self._call
-        self._call = Call(awaited=self._awaited) if ensure_ready else None
+        self._call = self._new_call() if ensure_ready else None
         if call is not None and call.close():
             # Warnings that were made errors must not hide what went wrong.
             with contextlib.suppress(ClutchWarning):
@@ -263,8 +267,24 @@ class ClutchBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             return n_jobs
         # A negative number is one of CPUs, as joblib has it: tasks that want more
         # than one are fewer.
-        slots = session_for(self._settings).slots + 1 + n_jobs
-        return max(slots // self._settings.whole_cpus, 1)
+        whole = self._settings.whole_cpus
+        sessions = sessions_for(self._settings)
+        if len(sessions) > 1:
+            # A task runs on one agent: what is left over on each does not add up.
+            return max(sum(max(one.slots // whole, 1) for one in sessions) + 1 + n_jobs, 1)
+        return max((sessions[0].slots + 1 + n_jobs) // whole, 1)
+
+    def _new_call(self) -> Call:
+        dispatch = self._dispatch_one_more if self._n_jobs == -1 else None
+        return Call(awaited=self._awaited, dispatch=dispatch)
+
+    def _dispatch_one_more(self, call: Call) -> None:
+        """Have joblib submit one batch more than it would of itself."""
+        parallel = self.parallel
+        with parallel._lock:
+            goes_on = self._call is call and not getattr(parallel, "_aborting", False)
+            if goes_on and getattr(parallel, "_original_iterator", None) is not None:
+                parallel.dispatch_next()
 
     def _for_one_parallel(self, settings: Settings) -> ClutchBackend:
         clone = type(self)(

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from joblib_clutch.call import Call
+    from joblib_clutch.member import Member, Twin
     from joblib_clutch.session import Session
 
 
@@ -117,6 +118,10 @@ class Batch:
         How the agents were lost that had it.
     session : Session or None
         Where it was sent last.
+    member : Member or None
+        The same among several agents; None: nowhere.
+    twin : Twin or None
+        A second copy of it at another agent.
     error : Exception or None
         Why it was never sent, or not again.
     """
@@ -129,9 +134,11 @@ class Batch:
         "functions",
         "future",
         "losses",
+        "member",
         "number",
         "payload",
         "session",
+        "twin",
     )
 
     def __init__(
@@ -150,4 +157,6 @@ class Batch:
         self.attempts = 0
         self.losses: list[str] = []
         self.session: Session | None = None
+        self.member: Member | None = None
+        self.twin: Twin | None = None
         self.error: Exception | None = None

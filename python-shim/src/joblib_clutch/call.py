@@ -10,19 +10,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from joblib_clutch.batch import Batch, BatchFuture
+from joblib_clutch.copies import SpreadBlobs
 from joblib_clutch.exceptions import CallCancelledError, ClutchError, QuotaExceededError
 from joblib_clutch.failures import to_exception
 from joblib_clutch.kept import KeptBlobs
+from joblib_clutch.office import the_office
 from joblib_clutch.payload import Task, TaskPickler
 from joblib_clutch.profile import worker_profile
 from joblib_clutch.report import Report, publish
 from joblib_clutch.results import load_results, located, unreadable
 from joblib_clutch.route import Link, Route, most_resubmissions
+from joblib_clutch.spread import Spread, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from joblib_clutch import _native
+    from joblib_clutch.access import Agents
+    from joblib_clutch.office import Office
+    from joblib_clutch.profile import WorkerProfile
     from joblib_clutch.session import Session
     from joblib_clutch.settings import Settings
 
@@ -66,6 +72,8 @@ class Call:
         Whether joblib waits for the futures, in the order of submission,
         rather than for callbacks with results. Then a failure is told through
         every open future, so that it is seen at once.
+    dispatch : callable or None
+        Has joblib submit one more batch, if there is one.
 
     Attributes
     ----------
@@ -76,17 +84,22 @@ class Call:
         worker.
     """
 
-    def __init__(self, *, awaited: bool = False) -> None:
+    def __init__(
+        self, *, awaited: bool = False, dispatch: Callable[[Call], object] | None = None
+    ) -> None:
         self.report = Report()
         self.ran_seconds = 0.0
         self._awaited = awaited
+        self._dispatch = dispatch
         self._open: set[BatchFuture] = set()
         # Endings that were taken, in the hands of the one thread that handles any.
         self._arrived: deque[_native.Ending] = deque()
         self._pickler = TaskPickler()
         self._max_batch_bytes = 0
         self._numbers = itertools.count()
-        self._route: Route | None = None
+        self._route: Route | Spread | None = None
+        self._spread: Spread | None = None
+        self._office: Office | None = None
         # Whichever session runs it, endings come to this.
         self._native: _native.Call | None = None
         self._closed = False
@@ -96,19 +109,26 @@ class Call:
         """Whether `start` was called."""
         return self._native is not None
 
-    def start(self, session: Session, plan: CallPlan) -> None:
-        """Open the call on the agent.
+    def start(self, sessions: list[Session], plan: CallPlan) -> None:
+        """Open the call on its agents.
 
         Parameters
         ----------
-        session : Session
-            The agent.
+        sessions : list of Session
+            The agents that are there.
         plan : CallPlan
             What the call asks for.
         """
+        session = sessions[0]
         profile = worker_profile(plan.settings, plan.inner_max_num_threads, plan.workers)
         self._native = session.open_call(profile, plan, awaited=self._awaited)
-        self._max_batch_bytes = session.native.max_batch_bytes
+        self._max_batch_bytes = min(one.native.max_batch_bytes for one in sessions)
+        self.report = Report(self._native)
+        self._office = the_office()
+        agents = plan.settings.agents
+        if agents is not None and agents.several:
+            self._start_spread(sessions, profile, plan, agents)
+            return
         blobs = KeptBlobs(
             session,
             keep=most_resubmissions(plan.settings) > 0,
@@ -116,8 +136,18 @@ class Call:
         )
         self._pickler = TaskPickler(blobs, plan.settings.max_nbytes, plan.settings.mmap_mode)
         link = Link(session, self._native)
-        self._route = Route(link, profile, plan.settings, blobs, self._drain)
-        self.report = Report(self._native, session.host)
+        self._route = Route(link, profile, plan, blobs, self._drain)
+
+    def _start_spread(
+        self, sessions: list[Session], profile: WorkerProfile, plan: CallPlan, agents: Agents
+    ) -> None:
+        blobs = SpreadBlobs()
+        self._pickler = TaskPickler(blobs, plan.settings.max_nbytes, plan.settings.mmap_mode)
+        native = self._native
+        assert native is not None  # noqa: S101 - `start` has just set it
+        terms = Terms(native, profile, plan, agents)
+        self._spread = Spread(terms, sessions, blobs, self._drain)
+        self._route = self._spread
 
     def submit(self, tasks: list[Task], callback: Callable[[BatchFuture], object]) -> BatchFuture:
         """Run tasks. Never blocks, never raises.
@@ -189,10 +219,9 @@ class Call:
         endings : list
             The endings, in order.
         """
-        route = self._route
-        if route is not None and route.session.native.output_pending:
+        if self._office is not None and self._office.native.output_pending:
             # What a task printed comes before its result.
-            route.session.printer.flush()
+            self._office.printer.flush()
         # Not lost when a callback, or a signal's handler, raises.
         self._arrived.extend(endings)
         # A list that outlives its endings would keep their results alive.
@@ -233,7 +262,12 @@ class Call:
                 _logger.exception("a joblib callback failed")
 
     def _handle(self, batch: Batch, word: str, told: list[Any]) -> None:
-        if word == "LOST" and self._route is not None and not batch.future.done:
+        if self._spread is not None:
+            ended = self._spread.arrived(batch, word, told)
+            if ended is None:
+                return
+            batch = ended
+        elif word == "LOST" and isinstance(self._route, Route) and not batch.future.done:
             batch.error = self._route.lost(batch)
             if batch.error is None:  # it will end again
                 return
@@ -241,6 +275,10 @@ class Call:
         # After the callback: what the next batches use as well stays.
         if batch.payload is not None:
             self._pickler.ended(batch.payload)
+        if self._spread is not None and self._spread.more > 0 and self._dispatch is not None:
+            # More agents are there than joblib knows.
+            self._spread.more -= 1
+            self._dispatch(self)
 
     def _tell(self, batch: Batch, word: str, told: list[Any]) -> None:
         future = batch.future
@@ -252,7 +290,7 @@ class Call:
             try:
                 results = load_results(pickles, buffers, len(batch.functions))
             except ClutchError as error:
-                self._fail(batch, located(error, batch.functions, self._host, pid))
+                self._fail(batch, located(error, batch.functions, _host(batch), pid))
                 return
             if self._awaited:
                 # The callback first: it dispatches more, and joblib, once it has the
@@ -268,10 +306,10 @@ class Call:
     def _error(self, batch: Batch, word: str, told: list[Any]) -> BaseException:
         if word == "FAILED":
             self.ran_seconds, failure = told
-            return to_exception(failure, functions=batch.functions, host=self._host)
+            return to_exception(failure, functions=batch.functions, host=_host(batch))
         if word == "UNREADABLE":
             self.ran_seconds, why, pid = told
-            return located(unreadable(why), batch.functions, self._host, pid)
+            return located(unreadable(why), batch.functions, _host(batch), pid)
         if word in ("POSTED", "LOST") and batch.error is not None:
             return batch.error
         return _cancelled("the call ended before the batch was sent")
@@ -285,9 +323,9 @@ class Call:
         for future in failed:
             future.set_exception(error)
 
-    @property
-    def _host(self) -> str:
-        return self._route.session.host if self._route is not None else ""
+
+def _host(batch: Batch) -> str:
+    return "" if batch.session is None else batch.session.host
 
 
 def _cancelled(why: str) -> CallCancelledError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from joblib_clutch.agent import PrivateAgent
 from joblib_clutch.exceptions import AccessDeniedError, AgentUnavailableError
+from joblib_clutch.office import close_office
 from joblib_clutch.session import Session
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class _Registry:
             self._connections.clear()
         for connection in connections:
             connection.close()
+        close_office()
         # Native code must not come back to an interpreter that is gone.
         deadline = time.monotonic() + _SEARCH_TIMEOUT_SECONDS
         for search in list(self._searches):
@@ -179,7 +181,7 @@ atexit.register(_registry.close)
 
 
 def session_for(settings: Settings) -> Session:
-    """Give the live session for these settings, opening it when needed.
+    """Give the live session for settings that name no list, opening it when needed.
 
     Parameters
     ----------
@@ -197,6 +199,24 @@ def session_for(settings: Settings) -> Session:
         The agent cannot be started or reached, or refused.
     """
     return _registry.connection(_key(settings)).session()
+
+
+def connection_for(agent: Agents, lease: Lease) -> _Connection:
+    """Give the connection to an agent, which renews its session when that is lost.
+
+    Parameters
+    ----------
+    agent : Agents
+        One agent.
+    lease : Lease
+        What sessions ask it for.
+
+    Returns
+    -------
+    _Connection
+        The same one each time.
+    """
+    return _registry.connection((agent, lease))
 
 
 def session_again(settings: Settings, ended: threading.Event) -> Session:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("joblib_clutch")
 
 
-def start_courier(session: _native.Session) -> None:
-    """Start a thread that runs errands until the session ends.
+def start_courier(office: _native.Office) -> None:
+    """Start a thread that runs errands until the office is closed.
 
     joblib's callbacks take joblib's lock and consume the user's iterators, so
     the thread that reads from the network must not run them. There is always
@@ -21,19 +21,19 @@ def start_courier(session: _native.Session) -> None:
 
     Parameters
     ----------
-    session : Session
-        The session.
+    office : Office
+        Where endings wait.
     """
     threading.Thread(
-        target=_run_errands, args=(session,), name="clutch-callbacks", daemon=True
+        target=_run_errands, args=(office,), name="clutch-callbacks", daemon=True
     ).start()
 
 
-def _run_errands(session: _native.Session) -> None:
-    while (errand := session.next_errand()) is not None:
+def _run_errands(office: _native.Office) -> None:
+    while (errand := office.next_errand()) is not None:
         call, endings, last_one = errand
         if last_one:
-            start_courier(session)
+            start_courier(office)
         try:
             endings[0][0].call.handle(endings)
         except BaseException:

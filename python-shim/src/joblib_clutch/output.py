@@ -13,25 +13,27 @@ if TYPE_CHECKING:
     from joblib_clutch import _native
 
 _logger = logging.getLogger("joblib_clutch")
+# Workers of all agents whose last bytes may be half a character.
+_MOST_DECODERS = 10_000
 
 
 class OutputPrinter:
     """Decodes the workers' bytes and writes them to the driver's streams.
 
-    Also logs what becomes of the connection to the agent.
+    Also logs what becomes of the connections to agents.
 
     The bytes of a stream are cut anywhere, so each worker and stream has its
-    own incremental decoder.
+    own incremental decoder, until it has printed nothing for long.
 
     Parameters
     ----------
-    session : Session
+    office : Office
         Where the output comes from.
     """
 
-    def __init__(self, session: _native.Session) -> None:
-        self._session = session
-        self._decoders: dict[tuple[int, bool], codecs.IncrementalDecoder] = {}
+    def __init__(self, office: _native.Office) -> None:
+        self._office = office
+        self._decoders: dict[tuple[int, int, bool], codecs.IncrementalDecoder] = {}
         # Reentrant: a stream of the user's may run anything.
         self._lock = threading.RLock()
         threading.Thread(target=self._run, name="clutch-output", daemon=True).start()
@@ -40,18 +42,18 @@ class OutputPrinter:
         """Print what has arrived; returns when it is printed."""
         with self._lock:
             try:
-                for pid, is_error, data in self._session.take_output():
-                    self._write(pid, data, is_error=is_error)
+                for session, pid, is_error, data in self._office.take_output():
+                    self._write((session, pid, is_error), data, is_error=is_error)
             finally:
-                self._session.output_printed()
+                self._office.output_printed()
 
     def _run(self) -> None:
-        while self._session.wait_output():
+        while self._office.wait_output():
             self._log_news()
             self.flush()
 
     def _log_news(self) -> None:
-        for agent, why, seconds in self._session.take_news():
+        for agent, why, seconds in self._office.take_news():
             if why is not None:
                 _logger.warning(
                     "the connection to the agent at %s broke: %s; its tasks go on, and it is"
@@ -67,11 +69,13 @@ class OutputPrinter:
                     seconds,
                 )
 
-    def _write(self, pid: int, data: bytes, *, is_error: bool) -> None:
-        decoder = self._decoders.get((pid, is_error))
+    def _write(self, source: tuple[int, int, bool], data: bytes, *, is_error: bool) -> None:
+        decoder = self._decoders.pop(source, None)
         if decoder is None:
             decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-            self._decoders[pid, is_error] = decoder
+            if len(self._decoders) >= _MOST_DECODERS:
+                del self._decoders[next(iter(self._decoders))]
+        self._decoders[source] = decoder
         text = decoder.decode(data)
         # Looked up each time: notebooks and test runners replace them.
         stream = sys.stderr if is_error else sys.stdout

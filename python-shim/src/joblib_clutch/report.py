@@ -56,6 +56,12 @@ class Row:
     notes : tuple of (str, int)
         What else happened, by name, and how often; ``"CPU_THROTTLED"`` in
         milliseconds.
+    agent : str
+        The agent's address.
+    number : int
+        Number of the batch in its call.
+    copy : bool
+        Whether another agent had the batch at the same time, and before this one.
     """
 
     batch: int
@@ -75,6 +81,9 @@ class Row:
     attempts: int
     retried: tuple[str, ...]
     notes: tuple[tuple[str, int], ...]
+    agent: str
+    number: int
+    copy: bool
 
 
 class Report:
@@ -84,13 +93,10 @@ class Report:
     ----------
     call : _native.Call or None
         The call, which keeps the timings; None: it never began.
-    host : str
-        The agent's machine.
     """
 
-    def __init__(self, call: _native.Call | None = None, host: str = "") -> None:
+    def __init__(self, call: _native.Call | None = None) -> None:
         self._call = call
-        self._host = host
 
     @property
     def rows(self) -> list[Row]:
@@ -101,9 +107,7 @@ class Report:
         if self._call is None:
             return [], 0
         told, dropped = self._call.rows()
-        host = self._host
-        rows = [Row(batch, tasks, pid, host, *rest) for batch, tasks, pid, *rest in told]
-        return rows, dropped
+        return [Row(*row) for row in told], dropped
 
     def summary(self) -> dict[str, float]:
         """Add the rows up.
@@ -114,14 +118,20 @@ class Report:
             Totals; names ending in ``_seconds`` and ``_bytes`` say their unit.
         """
         rows, dropped = self._rows_and_dropped()
+        # A batch has a row for each agent that told its end: one that drained, and
+        # one that had a copy, too.
+        tasks = {row.number: row.tasks for row in rows}
+        ended_well = {row.number for row in rows if row.outcome == "OK"}
         return {
-            "batches": len(rows) + dropped,
+            "batches": len(tasks) + dropped,
             "batches_without_row": dropped,
-            "batches_failed": sum(row.outcome != "OK" for row in rows),
+            "batches_failed": len(tasks) - len(ended_well),
             "batches_retried": sum(bool(row.retried) for row in rows),
             "retries": sum(len(row.retried) for row in rows),
-            "tasks": sum(row.tasks for row in rows),
-            "workers": len({(row.host, row.pid) for row in rows if row.pid}),
+            "tasks": sum(tasks.values()),
+            "copies": sum(row.copy for row in rows),
+            "agents": len({row.agent for row in rows}),
+            "workers": len({(row.agent, row.pid) for row in rows if row.pid}),
             "queued_seconds": sum(row.queued_seconds for row in rows),
             "transfer_seconds": sum(row.transfer_seconds for row in rows),
             "unpickled_seconds": sum(row.unpickled_seconds for row in rows),
@@ -136,18 +146,28 @@ class Report:
         """Draw a table, durations in milliseconds, and the totals."""
         rows = self.rows
         tries = any(row.retried for row in rows)
+        names = _agent_names(rows)
+        width = max(map(len, names.values()), default=0)
         lines = [
-            f"{'batch':>7} {'tasks':>6} {'worker':>8} {'queued':>9} {'transfer':>9}"
+            f"{'agent':>{width}} "
+            * bool(names)
+            + f"{'batch':>7} {'tasks':>6} {'worker':>8} {'queued':>9} {'transfer':>9}"
             f" {'unpickle':>9} {'run':>10} {'pickle':>9} {'MiB':>6}"
             f"{'  attempts' if tries else ''}  outcome"
         ]
-        lines += [_line(row, tries=tries) for row in rows[:_MAX_PRINTED_ROWS]]
+        lines += [
+            (f"{names[row.agent]:>{width}} " if names else "") + _line(row, tries=tries)
+            for row in rows[:_MAX_PRINTED_ROWS]
+        ]
         if len(rows) > _MAX_PRINTED_ROWS:
             lines.append(f"    ... {len(rows) - _MAX_PRINTED_ROWS} more batches")
         total = self.summary()
         lines.append(
             f"{total['tasks']} tasks in {total['batches']} batches on"
-            f" {total['workers']} workers, {total['batches_failed']} failed"
+            f" {total['workers']} workers"
+            + (f" of {total['agents']} agents" if names else "")
+            + f", {total['batches_failed']} failed"
+            + (f", {total['copies']} of them copies" if total["copies"] else "")
             + (f", {total['batches_retried']} run again" if tries else "")
             + f"; ran {total['ran_seconds']:.3f} s, waited {total['queued_seconds']:.3f} s"
             " (columns in ms)"
@@ -165,6 +185,15 @@ class Report:
             Kinds of notes, the sums of their counts, and how many batches have them.
         """
         return ([], []) if self._call is None else self._call.remarks()
+
+
+def _agent_names(rows: list[Row]) -> dict[str, str]:
+    """Name agents for a table, when there are several: by host, unless they share one."""
+    hosts = {row.agent: row.host for row in rows}
+    if len(hosts) <= 1:
+        return {}
+    shared = len(set(hosts.values())) < len(hosts)
+    return {agent: agent if shared else host for agent, host in hosts.items()}
 
 
 def _line(row: Row, *, tries: bool) -> str:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from joblib_clutch.connections import in_background, session_again
-from joblib_clutch.evidence import Attempt
-from joblib_clutch.exceptions import (
-    AgentUnavailableError,
-    CallCancelledError,
-    ClutchError,
-    ClutchWarning,
-)
-from joblib_clutch.failures import function_name
+from joblib_clutch.losses import cancelled, none_took_its_place, warn, worn_out
 from joblib_clutch.lost import SessionLostError
 
 if TYPE_CHECKING:
@@ -24,6 +15,8 @@ if TYPE_CHECKING:
 
     from joblib_clutch import _native
     from joblib_clutch.batch import Batch
+    from joblib_clutch.call import CallPlan
+    from joblib_clutch.exceptions import ClutchError
     from joblib_clutch.kept import KeptBlobs
     from joblib_clutch.profile import WorkerProfile
     from joblib_clutch.session import Session
@@ -31,8 +24,6 @@ if TYPE_CHECKING:
 
 # How often a batch is sent again where the user does not say.
 DEFAULT_RETRIES = 2
-
-_logger = logging.getLogger("joblib_clutch")
 
 
 class Link(NamedTuple):
@@ -56,8 +47,8 @@ class Route:
         Where batches go first.
     profile : WorkerProfile
         The workers that run them.
-    settings : Settings
-        Which agent.
+    plan : CallPlan
+        What the call asks for, and of which agent.
     blobs : KeptBlobs
         The large arguments of the call.
     drain : callable
@@ -68,16 +59,17 @@ class Route:
         self,
         link: Link,
         profile: WorkerProfile,
-        settings: Settings,
+        plan: CallPlan,
         blobs: KeptBlobs,
         drain: Callable[[Batch], object],
     ) -> None:
         self._link = link
         self._profile = profile
-        self._settings = settings
+        self._settings = plan.settings
         self._blobs = blobs
         self._drain: Callable[[Batch], object] | None = drain
-        self._most = most_resubmissions(settings)
+        self._most = most_resubmissions(plan.settings)
+        self._max_running = plan.max_running
         # Reentrant, as for `Session`.
         self._lock = threading.RLock()
         self._waiting: list[Batch] = []
@@ -135,7 +127,7 @@ class Route:
         if self._most == 0 or session.ended:
             return session.lost_error()
         if batch.attempts > self._most:
-            return _worn_out(batch, session)
+            return worn_out(batch, session)
         self._wait(batch)
         return None
 
@@ -169,7 +161,7 @@ class Route:
         except SessionLostError:
             return False
         sent = link.native.submit(
-            batch, len(batch.functions), payload.data, buffers, shared, batch.losses
+            batch, batch.number, len(batch.functions), payload.data, buffers, shared, batch.losses
         )
         if self._most == 0:
             # Sent from where it is; kept no longer than that takes.
@@ -184,7 +176,7 @@ class Route:
             start = not (closed or self._searching)
             self._searching |= start
         if closed:
-            _post(self._link, batch, _cancelled())
+            _post(self._link, batch, cancelled())
         elif start:
             try:
                 in_background(self._search, "clutch-reconnect")
@@ -203,7 +195,7 @@ class Route:
                 self._end(self._give_up(lost, error, time.monotonic() - begin))
                 return
             if link is None:
-                self._end(self._give_up(lost, _cancelled(), 0))
+                self._end(self._give_up(lost, cancelled(), 0))
                 return
             if self._sent_again(link, lost):
                 self._end([])
@@ -227,7 +219,8 @@ class Route:
         with self._lock:
             if self._closed.is_set():
                 return None
-            self._link = Link(session, session.reopen_call(self._link.native, self._profile))
+            native = session.join_call(self._link.native, self._profile, self._max_running)
+            self._link = Link(session, native)
             self._blobs.follow(session)
             return self._link
 
@@ -247,7 +240,7 @@ class Route:
 
     def _send_again(self, link: Link, batch: Batch) -> None:
         if batch.future.done:  # by the failure of another batch
-            _post(link, batch, _cancelled())
+            _post(link, batch, cancelled())
             return
         try:
             if batch.attempts > 0 and batch.session is not None:
@@ -261,14 +254,14 @@ class Route:
         if sent:
             return
         if batch.attempts > self._most:
-            _post(link, batch, _worn_out(batch, link.session))
+            _post(link, batch, worn_out(batch, link.session))
             return
         with self._lock:
             closed = self._closed.is_set()
             if not closed:
                 self._waiting.append(batch)
         if closed:
-            _post(link, batch, _cancelled())
+            _post(link, batch, cancelled())
 
     def _give_up(self, lost: Session, error: Exception, seconds: float) -> list[Batch]:
         with self._lock:
@@ -276,17 +269,9 @@ class Route:
             self._searching = False
         if self._closed.is_set():
             for batch in waiting:
-                _post(self._link, batch, _cancelled())
+                _post(self._link, batch, cancelled())
             return waiting
-        reason = AgentUnavailableError(
-            f"{lost.lost_error().args[0]}; none took its place"
-            f" within {seconds:.1f} s: {error.args[0] if isinstance(error, ClutchError) else repr(error)}",
-            kind="AGENT_UNAVAILABLE",
-            fault="AGENT",
-            advice=getattr(error, "advice", ""),
-            **lost.evidence(),
-        )
-        reason.__cause__ = error
+        reason = none_took_its_place(lost, error, seconds)
         for batch in waiting:
             _post(self._link, batch, reason)
         return waiting
@@ -298,11 +283,7 @@ class Route:
         count = "1 batch is" if batches == 1 else f"{batches} batches are"
         where = "a new one" if self._settings.agents is None else f"the one at {session.address}"
         text = f"the agent was lost ({lost.how()}); {count} run again on {where}"
-        try:
-            warnings.warn(text, ClutchWarning, stacklevel=1)
-        except Exception:  # noqa: BLE001 - a warning made an error, or a hook of the user's
-            # Nobody could handle it here, and batches wait for this thread.
-            _logger.warning(text)
+        warn(text)
 
 
 def most_resubmissions(settings: Settings) -> int:
@@ -324,25 +305,3 @@ def most_resubmissions(settings: Settings) -> int:
 def _post(link: Link, batch: Batch, error: Exception) -> None:
     batch.error = error
     link.native.post(batch)
-
-
-def _worn_out(batch: Batch, lost: Session) -> AgentUnavailableError:
-    return AgentUnavailableError(
-        f"the agent was lost each of the {batch.attempts} times that this batch was sent;"
-        f" the last time: {lost.lost_error().args[0]}",
-        kind="AGENT_UNAVAILABLE",
-        fault="AGENT",
-        function=function_name(batch.functions, None),
-        attempt=batch.attempts,
-        earlier_attempts=tuple(
-            Attempt("AGENT_UNAVAILABLE", message, None, 0.0) for message in batch.losses
-        ),
-        advice="see whether a task of this batch ends the agent, its parent process",
-        **lost.evidence(),
-    )
-
-
-def _cancelled() -> CallCancelledError:
-    return CallCancelledError(
-        "the call ended before the batch was sent", kind="CANCELLED", fault="NOBODY"
-    )

@@ -16,11 +16,10 @@ import joblib
 from joblib_clutch import _native
 from joblib_clutch.access import denied
 from joblib_clutch.code.delivery import Delivery
-from joblib_clutch.courier import start_courier
 from joblib_clutch.exceptions import AgentUnavailableError, ClutchError, QuotaExceededError
 from joblib_clutch.failures import class_of
 from joblib_clutch.lost import SessionLostError
-from joblib_clutch.output import OutputPrinter
+from joblib_clutch.office import the_office
 from joblib_clutch.profile import setup_elsewhere
 from joblib_clutch.version import __version__
 
@@ -59,8 +58,6 @@ class Session:
     ----------
     native : _native.Session
         The conversation.
-    printer : OutputPrinter
-        Prints what tasks print.
     blobs : SessionBlobs
         Where large arguments go.
     ended : bool
@@ -93,8 +90,6 @@ class Session:
         self.native = _open(address, lease, access)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
-        self.printer = OutputPrinter(self.native)
-        start_courier(self.native)
 
     @property
     def alive(self) -> bool:
@@ -146,8 +141,10 @@ class Session:
             awaited=awaited,
         )
 
-    def reopen_call(self, call: _native.Call, profile: WorkerProfile) -> _native.Call:
-        """Go on with a call of a session that is lost.
+    def join_call(
+        self, call: _native.Call, profile: WorkerProfile, max_running: int
+    ) -> _native.Call:
+        """Go on with a call of another session.
 
         Parameters
         ----------
@@ -155,13 +152,15 @@ class Session:
             The call; its endings are handled as before.
         profile : WorkerProfile
             Workers that run it.
+        max_running : int
+            Batches that may run here at once; 0: the agent's slots.
 
         Returns
         -------
         _native.Call
             The call on this session.
         """
-        return self.native.reopen_call(call, self._profile_id(profile))
+        return self.native.join_call(call, self._profile_id(profile), max_running)
 
     def lose(self, reason: str) -> None:
         """Give the agent up: part of it does not answer any more.
@@ -347,6 +346,7 @@ def signal_name(number: int) -> str:
 def _open(address: str, lease: Lease, access: str | None) -> _native.Session:
     try:
         return _native.Session.open(
+            the_office().native,
             address,
             client_version=__version__,
             python_version=platform.python_version(),
@@ -368,7 +368,7 @@ def _open(address: str, lease: Lease, access: str | None) -> _native.Session:
             " (`clutch access --for-drivers`); certificates are valid from a day before they"
             " were made, by the clocks of both machines",
         ) from error
-    except (_native.OpenFailedError, ValueError) as error:
+    except (_native.OpenFailedError, OSError, ValueError) as error:
         raise AgentUnavailableError(
             f"the agent at {address} did not open a session: {error}",
             kind="AGENT_UNAVAILABLE",

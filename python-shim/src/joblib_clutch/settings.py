@@ -69,7 +69,8 @@ class Settings:
     agents : Agents or None
         The agents; None: those of `connect`, or else one private agent of this
         process. An address, the path of an access file and a list of addresses
-        are accepted.
+        are accepted. The agents of a file or a list run a call together; those
+        added to it while the call runs take part.
     env : str or None
         Path of the Python interpreter that runs the tasks, on the agent's
         machine; None: one of the driver's own version.
@@ -112,6 +113,10 @@ class Settings:
     max_nbytes : int or None
         joblib's: arrays of more bytes are sent once and mapped by the workers;
         None: none is. Text like ``"10M"`` is accepted.
+    speculative : bool
+        Whether agents with nothing to do may run second copies of batches that
+        take long, at the end of a call; the first that ends counts. Side effects
+        of tasks may happen twice then.
     mmap_mode : str or None
         joblib's: what workers may do with such arrays: read them (``"r"``),
         write to a private copy (``"c"``) or to a common one (``"r+"``,
@@ -143,6 +148,7 @@ class Settings:
     retries: int | None = None
     weight: float | None = None
     max_slots: int | None = None
+    speculative: bool = False
     max_nbytes: int | None = _MAX_NBYTES
     mmap_mode: str | None = "r"
     ship_code: bool | str = "auto"
@@ -197,11 +203,6 @@ class Settings:
     def __post_init__(self) -> None:
         """Normalize and check the values."""
         self._set("agents", access.parse(self.agents) or access.default())
-        if self.agents is not None and len(self.agents.addresses) > 1:
-            raise ValueError(
-                "agents must name exactly one agent: spreading a call over several is not"
-                f" supported yet, and {len(self.agents.addresses)} were given"
-            )
         # No silence is a choice too, which no limit on tasks is.
         if self.silence_limit != 0 or isinstance(self.silence_limit, bool):
             self._set("silence_limit", quantities.seconds("silence_limit", self.silence_limit))
@@ -217,8 +218,9 @@ class Settings:
         self._set("cpus_per_task", quantities.cpus("cpus_per_task", self.cpus_per_task))
         self._set("weight", quantities.weight("weight", self.weight))
         self._set("max_nbytes", quantities.array_size("max_nbytes", self.max_nbytes))
-        if not isinstance(self.soft_memory, bool):
-            raise TypeError(f"soft_memory must be True or False, not {self.soft_memory!r}")
+        for name in ("soft_memory", "speculative"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.ship_code not in (True, False, "auto"):
             raise ValueError(f"ship_code must be True, False or 'auto', not {self.ship_code!r}")
         self._set("py_modules", _modules(self.py_modules))
