@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import stat
@@ -24,10 +25,11 @@ from support.clusters import (
     clutch,
     identity_file,
 )
+from support.drivers import Driver
 from support.waiting import Stopwatch, until
 
 import joblib_clutch
-from joblib_clutch import exceptions
+from joblib_clutch import access, connections, exceptions
 
 BIG = 3_000_000
 
@@ -331,3 +333,33 @@ def test_a_refused_stranger_is_logged_without_control_characters(agent):
         peer.recv(1)
     [line] = until(lambda: [at for at in agent.stderr().splitlines() if "127.0.4.1:" in at])
     assert "\x1b" not in line
+
+
+def test_a_driver_gives_up_an_agent_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUTCH_KEEPALIVE_SECONDS", "1")
+    monkeypatch.setenv("CLUTCH_KEEPALIVE_TIMEOUT_SECONDS", "1")
+    with ClusterAgent(tmp_path / "cluster.json") as agent:
+        assert run(agent.access) == [1, 1]
+        session = connections._registry.known(access.parse(agent.access), None).session()
+        agent.signal(signal.SIGSTOP)
+        try:
+            until(lambda: not session.alive, seconds=6)
+        finally:
+            agent.signal(signal.SIGCONT)
+
+
+def test_an_agent_gives_up_a_driver_that_does_not_answer(tmp_path):
+    given = ["--keepalive-seconds", "1", "--keepalive-timeout-seconds", "1"]
+    script = """
+        Parallel(n_jobs=2, backend="clutch", agents=sys.argv[1])(delayed(abs)(i) for i in (1, 2))
+        say(done=True)
+        sys.stdin.readline()
+    """
+    with (
+        ClusterAgent(tmp_path / "cluster.json", *given) as agent,
+        Driver(script, str(agent.access)) as driver,
+    ):
+        driver.fact("done")
+        assert any(session.attached for session in agent.status().sessions)
+        os.kill(driver.pid, signal.SIGSTOP)
+        until(lambda: not any(session.attached for session in agent.status().sessions), seconds=6)

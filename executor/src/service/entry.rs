@@ -13,8 +13,9 @@ use super::leash::{Caller, Leash};
 use crate::settings::ConnectionOptions;
 
 /// Connections on TCP that have not authenticated; for one more, the oldest makes
-/// way. A caller that means well is done long before that.
-const MAX_STRANGERS: usize = 64;
+/// way. Hundreds of callers that mean well may come at once, and are done long
+/// before that.
+const MAX_STRANGERS: usize = 256;
 
 /// One for all connections of an agent.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 """The rows of the fault matrix, and the tests that hold them.
 
 Rows that begin with T are about how tasks end and what they leave, L about limits, A
-about the agent and its zygotes, S about workers and blobs that mean harm, V about
+about the agent and its zygotes, S about who means harm: strangers, workers, blobs; V about
 different environments, X about long runs. A row is held by the tests of this folder whose name or whose case begins with its
 number, and by those that are named here. Where we promise something else than others
 would expect, the row says so.
@@ -284,6 +284,100 @@ VERSIONS = {
     ),
 }
 
+def refusals(*cases: str) -> tuple[str, ...]:
+    """Name cases of those who do not authenticate."""
+    test = "test_whoever_does_not_authenticate_is_disconnected_and_logged_once"
+    return tuple(f"test_refusals.py::{test}[{case}]" for case in cases)
+
+
+STRANGERS = {
+    "S01": Row(
+        "random bytes, HTTP/1, an SSH banner or plain HTTP/2 on a port with TLS",
+        "closed at once, logged once with the address; nobody else notices",
+        refusals("random bytes", "HTTP/1", "an SSH banner", "plain HTTP/2", "HTTP/1 in TLS"),
+    ),
+    "S02": Row(
+        "no bytes, half a handshake, half a preface, a preface only; 300 of them at once",
+        "closed within 5 s; who authenticates is served at once",
+        (
+            *refusals("half a handshake", "half a preface", "a preface only"),
+            "test_refusals.py::test_of_many_that_say_nothing_the_oldest_make_way",
+        ),
+    ),
+    "S03": Row(
+        "headers without end, huge or slow headers, answers that are not read",
+        "closed within 5 s; the agent grows by less than 20 MB",
+        refusals(
+            "headers without end", "huge headers", "slow headers", "answers that are not read"
+        ),
+    ),
+    "S04": Row(
+        "20,000 requests that are taken back at once",
+        "closed; the agent grows by less than 20 MB",
+        (
+            *refusals("rapid reset"),
+            "test_refusals.py::test_more_streams_than_a_connection_may_have_are_refused",
+        ),
+    ),
+    "S05": Row(
+        "a length of 4 GiB, a message of 5 MiB",
+        "OUT_OF_RANGE; nothing of that size is reserved",
+        (
+            *refusals("a long message without a token"),
+            "test_refusals.py::test_who_has_the_token_is_held_to_bounds_too",
+            "test_refusals.py::test_a_length_of_four_gigabytes_reserves_nothing",
+        ),
+    ),
+    "S06": Row(
+        "no token, a short one, a wrong one, a thousand guesses",
+        "UNAUTHENTICATED for every RPC without a word more; after eight the connection is closed",
+        (
+            *refusals("guessed tokens"),
+            "test_refusals.py::test_no_rpc_is_answered_without_the_token",
+            "test_cluster_access.py::test_a_wrong_token_is_told_at_once",
+            "executor/src/service/gate.rs::only_grpc_with_the_one_token_passes",
+        ),
+    ),
+    "S07": Row(
+        "another authority, a certificate that has expired, a driver's one to serve with",
+        "AccessDeniedError at once, with the reason",
+        (
+            "test_cluster_access.py::test_another_clusters_file_does_not_do",
+            "test_cluster_access.py::test_certificates_of_an_own_authority_do_until_they_expire",
+            "test_cluster_access.py::"
+            "test_drivers_work_with_their_copy_and_cannot_pass_for_an_agent",
+        ),
+    ),
+    "S08": Row(
+        "another user calls on a Unix socket",
+        "refused, unless in the group that may; abstract sockets too",
+        ("test_local_access.py::test_members_of_the_group_are_let_in_and_nobody_else",),
+    ),
+    "S09": Row(
+        "an agent is to listen where others reach it, without secrets",
+        "it does not start, exit code 78, and names what is missing; listening sockets are those"
+        " that were asked for",
+        (
+            "test_cluster_access.py::"
+            "test_an_agent_without_the_secrets_that_it_needs_does_not_start",
+            "test_cluster_access.py::test_an_agent_listens_where_it_was_told_and_nowhere_else",
+        ),
+    ),
+    "S16": Row(
+        "somebody looks for the secrets in logs, command lines and environments",
+        "they are in the access file only",
+        (
+            "test_cluster_access.py::test_secrets_are_nowhere_but_in_the_file",
+            "test_cluster_access.py::test_zygotes_and_workers_have_no_connection_of_the_agents",
+        ),
+    ),
+    "S19": Row(
+        "a web page in a browser asks, by Origin or gRPC-web",
+        "refused, also with the token",
+        ("test_refusals.py::test_a_web_page_is_refused_even_with_the_token",),
+    ),
+}
+
 LONG_RUNS = {
     "X01": Row(
         "workers, zygotes and agents are killed at random",
@@ -300,4 +394,4 @@ LONG_RUNS = {
     ),
 }
 
-ROWS = TASKS | LIMITS | AGENT | HARM | VERSIONS | LONG_RUNS
+ROWS = TASKS | LIMITS | AGENT | HARM | STRANGERS | VERSIONS | LONG_RUNS
