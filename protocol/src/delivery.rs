@@ -108,6 +108,11 @@ impl<F: Clone> Sent<F> {
         Ok(())
     }
 
+    /// Frames that were acknowledged since the session began.
+    pub const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
     /// Bytes that are kept.
     pub const fn bytes(&self) -> usize {
         self.bytes

@@ -19,7 +19,7 @@ use crate::inbox::{Broken, Inbox, Whole};
 use crate::link::Next;
 use crate::output::{LinkEvent, News};
 use crate::patience::Failed;
-use crate::reconnect::{self, Talk, Whereabouts, failed};
+use crate::reconnect::{self, Talk, Trial, Whereabouts, failed};
 use crate::row::Row;
 use crate::session::{Shared, State};
 
@@ -43,6 +43,7 @@ pub(crate) async fn converse<T: Send + 'static>(
 ) {
     let tell = |event| shared.outputs.tell(News { agent: agent.target.address.to_string(), event });
     let mut inbox = Inbox::default();
+    let mut last = None;
     let first = v1::ClientEnvelope { session_id: agent.session_id.clone(), ..Default::default() };
     let attached = client.attach(Envelopes::new(&shared, first)).await;
     let begun =
@@ -63,13 +64,16 @@ pub(crate) async fn converse<T: Send + 'static>(
         }
         tell(LinkEvent::Broke { why: broke.clone(), limit: silence });
         let since = Instant::now();
+        let progress = shared.lock().link.progress();
+        let mut trial = Trial::after(last.take(), progress, silence);
         talk = tokio::select! {
-            again = reconnect::persist(&shared, &agent, silence) => match again {
+            again = reconnect::persist(&shared, &agent, &mut trial) => match again {
                 Ok(talk) => Ok(talk),
                 Err(why) => break format!("{broke}; then: {why}"),
             },
             () = shared.over.notified() => break broke,
         };
+        last = Some(trial);
         tell(LinkEvent::Restored { after: since.elapsed() });
     };
     shared.lose(reason);

@@ -36,6 +36,11 @@ impl Link {
         Self { keeps, sent: Sent::default(), taken: Taken::default(), stream: 0, open: true }
     }
 
+    /// Grows when anything has come through, either way.
+    pub(crate) const fn progress(&self) -> u64 {
+        self.taken.frames() + self.sent.acknowledged()
+    }
+
     /// Number of the stream that carries the conversation.
     pub(crate) const fn stream(&self) -> u64 {
         self.stream

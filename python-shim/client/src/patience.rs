@@ -36,14 +36,17 @@ impl Patience {
         Self { limit, attempts: 0, refusals: 0, refused_since: Duration::ZERO }
     }
 
-    /// How long to wait before the next attempt; `None`: it is too late for one.
-    /// `dice`: from 0 to 1, so that drivers do not all come at once.
-    pub(crate) fn pause(&mut self, now: Duration, dice: f64) -> Option<Duration> {
+    /// How long to wait before the next attempt. `dice`: from 0 to 1, so that
+    /// drivers do not all come at once.
+    ///
+    /// # Errors
+    /// When it is too late for one.
+    pub(crate) fn pause(&mut self, now: Duration, dice: f64) -> Result<Duration, String> {
         let pause = PAUSES.get(self.attempts).or(PAUSES.last()).copied().unwrap_or_default();
         self.attempts += 1;
         let pause = Duration::from_millis(pause).mul_f64(0.75 + dice / 2.0);
-        let left = self.limit.checked_sub(now).filter(|left| !left.is_zero())?;
-        Some(pause.min(left))
+        let left = self.limit.checked_sub(now).filter(|left| !left.is_zero());
+        left.map(|left| pause.min(left)).ok_or_else(|| self.is_over())
     }
 
     /// An attempt failed; why no other one is made, if none is.
@@ -62,8 +65,11 @@ impl Patience {
                 }
             }
         }
-        (now >= self.limit)
-            .then(|| format!("it did not come back within {} s", self.limit.as_secs_f64()))
+        (now >= self.limit).then(|| self.is_over())
+    }
+
+    fn is_over(&self) -> String {
+        format!("it did not come back within {} s", self.limit.as_secs_f64())
     }
 }
 
@@ -84,7 +90,7 @@ mod tests {
     #[test]
     fn attempts_come_fast_at_first_and_end_with_the_limit() {
         let (mut patience, mut now, mut attempts) = (Patience::new(LIMIT), Duration::ZERO, vec![]);
-        while let Some(pause) = patience.pause(now, 0.5) {
+        while let Ok(pause) = patience.pause(now, 0.5) {
             now += pause;
             attempts.push(now.as_millis());
             if patience.failed(now, timeout()).is_some() {
@@ -98,10 +104,10 @@ mod tests {
     fn the_dice_spread_attempts() {
         let pauses = [0.0, 1.0].map(|dice| {
             let mut patience = Patience::new(LIMIT);
-            patience.pause(Duration::ZERO, dice);
-            patience.pause(Duration::ZERO, dice).map(|pause| pause.as_millis())
+            patience.pause(Duration::ZERO, dice).unwrap();
+            patience.pause(Duration::ZERO, dice).unwrap().as_millis()
         });
-        assert_eq!(pauses, [Some(75), Some(125)]);
+        assert_eq!(pauses, [75, 125]);
     }
 
     #[test]

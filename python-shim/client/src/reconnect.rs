@@ -32,6 +32,26 @@ pub(crate) struct Talk {
     pub(crate) client: ExecutorClient<Channel>,
 }
 
+/// Attempts since something came through.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    since: Instant,
+    patience: Patience,
+    progress: u64,
+}
+
+impl Trial {
+    /// Those after a connection broke, the last attempts being these. A connection
+    /// that breaks again and again with nothing come through is no better than
+    /// none.
+    pub(crate) fn after(last: Option<Self>, progress: u64, silence: Duration) -> Self {
+        last.filter(|last| last.progress == progress).unwrap_or_else(|| {
+            let patience = Patience::new(silence);
+            Self { since: Instant::now(), patience, progress }
+        })
+    }
+}
+
 /// Tries until the conversation goes on.
 ///
 /// # Errors
@@ -39,14 +59,11 @@ pub(crate) struct Talk {
 pub(crate) async fn persist<T: Send + 'static>(
     shared: &Arc<Shared<T>>,
     agent: &Whereabouts,
-    silence: Duration,
+    trial: &mut Trial,
 ) -> Result<Talk, String> {
-    let since = Instant::now();
-    let mut patience = Patience::new(silence);
+    let Trial { since, patience, .. } = trial;
     loop {
-        let Some(pause) = patience.pause(since.elapsed(), dice()) else {
-            return Err(format!("it did not come back within {} s", silence.as_secs_f64()));
-        };
+        let pause = patience.pause(since.elapsed(), dice())?;
         tokio::time::sleep(pause).await;
         // An attempt is never given up: that would end the session, if it has
         // been heard. Keepalive finds out when it has not.
