@@ -55,7 +55,7 @@ def private():
 
 
 def _connection():
-    return connections._registry.connection(None, None)
+    return connections._registry.connection((None, None, (None, None)))
 
 
 def runs(log):

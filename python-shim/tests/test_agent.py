@@ -196,7 +196,7 @@ def test_an_agent_that_cannot_be_prepared_is_reported_by_the_first_call(
 
 
 def test_what_is_closed_while_it_is_prepared_leaves_no_agent(starts: Callable[[], int]) -> None:
-    connection = connections._Connection(None, None)
+    connection = connections._Connection(None, None, (None, None))
     connection.close()
     connection.prepare()
     assert connection.unused
