@@ -284,6 +284,7 @@ VERSIONS = {
     ),
 }
 
+
 def refusals(*cases: str) -> tuple[str, ...]:
     """Name cases of those who do not authenticate."""
     test = "test_whoever_does_not_authenticate_is_disconnected_and_logged_once"

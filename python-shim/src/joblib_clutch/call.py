@@ -247,6 +247,8 @@ class Call:
         if self._closed:
             return False
         self._closed = True
+        # It leads back here.
+        self._dispatch = None
         if self._route is not None:
             self._route.close()
             self._pickler.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from joblib_clutch import _native
     from joblib_clutch.batch import Batch
+    from joblib_clutch.payload import Payload
     from joblib_clutch.session import Session
 
 
@@ -28,13 +28,9 @@ class Member:
         Whether it takes no more batches.
     lost : bool
         Whether its loss was noticed.
-    late : deque
-        Batches that wait for their large arguments to get there.
-    sending : bool
-        Whether a thread sends such arguments.
     """
 
-    __slots__ = ("late", "leaving", "leg", "lost", "number", "sending", "session", "slots")
+    __slots__ = ("leaving", "leg", "lost", "number", "session", "slots")
 
     def __init__(self, number: int, session: Session, slots: int) -> None:
         self.number = number
@@ -43,8 +39,6 @@ class Member:
         self.leg: _native.Call | None = None
         self.leaving = False
         self.lost = False
-        self.late: deque[Batch | Twin] = deque()
-        self.sending = False
 
 
 class Twin:
@@ -69,3 +63,9 @@ class Twin:
         self.call = batch.call
         self.member = member
         self.leg: _native.Call | None = None
+
+    @property
+    def payload(self) -> Payload:
+        """The batch's own."""
+        payload: Payload = self.batch.payload
+        return payload

@@ -8,12 +8,12 @@ import logging
 import threading
 import time
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib_clutch import _native
 from joblib_clutch.connections import in_background
 from joblib_clutch.exceptions import ClutchError
+from joblib_clutch.late import LateBatches
 from joblib_clutch.losses import cancelled, none_took_its_place, tell, worn_out
 from joblib_clutch.lost import SessionLostError
 from joblib_clutch.member import Member, Twin
@@ -94,6 +94,7 @@ class Spread:
         self._of: dict[Session, Member] = {}
         # All that have no outcome yet.
         self._batches: dict[int, Batch] = {}
+        self._late = LateBatches()
         self._closed = threading.Event()
         self._searching = False
         self._read_at = time.monotonic()
@@ -236,7 +237,7 @@ class Spread:
                     batch.attempts += 1
                 late = self._blobs.missing(member.session, batch.payload) > 0
             if late:
-                self._send_late(member, token)
+                self._late.put(member, token, self._submit_late)
             else:
                 todo.extend(self._submit(member, token))
 
@@ -296,32 +297,14 @@ class Spread:
         profile = self._profile._replace(workers=min(self._profile.workers, member.slots))
         return member.session.join_call(self._native, profile, most)
 
-    def _send_late(self, member: Member, token: Batch | Twin) -> None:
-        with self._lock:
-            member.late.append(token)
-            start, member.sending = not member.sending, True
-        if start:
-            try:
-                in_background(partial(self._run_late, member), "clutch-upload")
-            except RuntimeError:  # no thread to be had
-                self._run_late(member)
-
-    def _run_late(self, member: Member) -> None:
-        while True:
-            with self._lock:
-                if not member.late:
-                    member.sending = False
-                    return
-                token = member.late.popleft()
-                payload = (token.batch if isinstance(token, Twin) else token).payload
-            size = self._blobs.missing(member.session, payload)
-            begin = time.monotonic()
-            decisions = self._submit(member, token)
-            if size and not member.lost:
-                seconds = time.monotonic() - begin
-                decisions += self._placement.moved(member.number, size, seconds)
-            del token, payload
-            self._perform(decisions)
+    def _submit_late(self, member: Member, token: Batch | Twin) -> None:
+        size = self._blobs.missing(member.session, token.payload)
+        begin = time.monotonic()
+        decisions = self._submit(member, token)
+        if size and not member.lost:
+            seconds = time.monotonic() - begin
+            decisions += self._placement.moved(member.number, size, seconds)
+        self._perform(decisions)
 
     def _goes_on(
         self, token: Batch | Twin, batch: Batch, member: Member, word: str, told: list[Any]
