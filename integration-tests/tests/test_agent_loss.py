@@ -21,7 +21,7 @@ from support.proxies import Proxy
 from support.waiting import Stopwatch, until
 
 from joblib_clutch import connections, exceptions
-from joblib_clutch.settings import Settings
+from joblib_clutch.settings import Lease, Settings
 
 HERE = str(Path(__file__).parent)
 RETURN_AS = ["list", "generator", "generator_unordered"]
@@ -55,7 +55,7 @@ def private():
 
 
 def _connection():
-    return connections._registry.connection((None, None, (None, None)))
+    return connections._registry.connection((None, Lease()))
 
 
 def runs(log):

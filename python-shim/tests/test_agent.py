@@ -17,7 +17,7 @@ from joblib_clutch import agent as agent_module
 from joblib_clutch import connections
 from joblib_clutch.agent import PrivateAgent
 from joblib_clutch.exceptions import AgentUnavailableError
-from joblib_clutch.settings import Settings
+from joblib_clutch.settings import Lease, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,7 +196,7 @@ def test_an_agent_that_cannot_be_prepared_is_reported_by_the_first_call(
 
 
 def test_what_is_closed_while_it_is_prepared_leaves_no_agent(starts: Callable[[], int]) -> None:
-    connection = connections._Connection(None, None, (None, None))
+    connection = connections._Connection(None, Lease())
     connection.close()
     connection.prepare()
     assert connection.unused

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from joblib import Parallel, delayed
-from joblib_clutch.sources import source_of
 
+from joblib_clutch import access
 from joblib_clutch import roster as roster_module
 from joblib_clutch.copies import SpreadBlobs
 from joblib_clutch.exceptions import AgentUnavailableError, CallCancelledError, ClutchWarning
 from joblib_clutch.late import LateBatches
 from joblib_clutch.payload import Access, Payload
 from joblib_clutch.roster import Roster
+from joblib_clutch.settings import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ class Session:
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Connection]]:
     made = {"a": Connection(), "b": Connection()}
-    monkeypatch.setattr(roster_module, "connection_for", lambda address, _: made[address])
+    monkeypatch.setattr(roster_module, "connection_for", lambda agent, _: made[agent.addresses[0]])
     monkeypatch.setattr(roster_module, "_FIRST_PAUSE_SECONDS", 0.01)
     yield made
     for connection in made.values():
@@ -57,7 +58,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Connectio
 def test_an_agent_that_is_not_there_is_told_once_and_found_later(
     connections: dict[str, Connection],
 ) -> None:
-    roster = Roster(None)
+    roster = Roster(None, Lease())
     connections["b"].there = False
     with pytest.warns(ClutchWarning, match="the agent at b is not there.*nobody listens"):
         assert len(roster.open(["a", "b"])) == 1
@@ -79,11 +80,11 @@ def test_one_that_does_not_answer_holds_nobody_up_for_long(
     monkeypatch.setattr(roster_module, "_PATIENCE_SECONDS", 0.05)
     connections["b"].gate.clear()
     with pytest.warns(ClutchWarning, match="it has not answered yet"):
-        assert len(Roster(None).open(["a", "b"])) == 1
+        assert len(Roster(None, Lease()).open(["a", "b"])) == 1
 
 
 def test_a_session_that_is_lost_is_looked_for_again(connections: dict[str, Connection]) -> None:
-    roster = Roster(None)
+    roster = Roster(None, Lease())
     (session,) = roster.open(["a"])
     session.alive = False  # type: ignore[misc]
     (another,) = roster.open(["a"])
@@ -94,21 +95,25 @@ def test_a_session_that_is_lost_is_looked_for_again(connections: dict[str, Conne
 def test_without_any_agent_the_error_says_why(connections: dict[str, Connection]) -> None:
     connections["a"].there = connections["b"].there = False
     with pytest.raises(AgentUnavailableError, match=r"none of 2 agents .* nobody listens"):
-        Roster(None).open(["a", "b"])
+        Roster(None, Lease()).open(["a", "b"])
     with pytest.raises(AgentUnavailableError, match=r"^nobody listens"):
-        Roster(None).open(["a"])
+        Roster(None, Lease()).open(["a"])
     with pytest.raises(AgentUnavailableError, match="empty"):
-        Roster(None).open([])
+        Roster(None, Lease()).open([])
 
 
 def test_a_list_is_read_as_it_is_now() -> None:
     addresses = ["unix:/a"]
-    source = source_of(addresses)
-    assert source is not None
-    addresses += ["unix:/b", "unix:/a"]
-    assert source.read() == ["unix:/a", "unix:/b"]
-    assert source_of("unix:/a") is None
-    assert source_of(None) is None
+    agents = access.parse(addresses)
+    assert agents is not None
+    assert agents.several
+    addresses += ["unix:/b", "unix:/a", "no address"]
+    assert agents.now() == ("unix:/a", "unix:/b")
+    addresses.clear()
+    assert agents.now() == ()
+    one = access.parse("unix:/a")
+    assert one is not None
+    assert not one.several
 
 
 class Blobs:

@@ -15,7 +15,7 @@ from typing import Any
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 
-from joblib_clutch import access, connections
+from joblib_clutch import connections
 from joblib_clutch.agent import find_binary
 from support import processes
 from support.channels import open_channel
@@ -183,7 +183,7 @@ def blobs_in_use(status: wire.GetStatusResponse) -> int:
 def forget(address: str | Path) -> None:
     """End this process's sessions on an agent."""
     registry = connections._registry
-    for key in [key for key in registry._connections if key[0] == access.parse(address)]:
+    for key in [key for key in registry._connections if key[0] and address in key[0].addresses]:
         registry._connections.pop(key).close()
 
 
