@@ -64,7 +64,7 @@ async fn only_so_many_agents_are_talked_to() {
 #[tokio::test]
 async fn what_is_no_address_here_is_refused_and_connections_are_made_once() {
     let roads = ClusterRoads { access: None, keepalive: Keepalive::default() };
-    for no_address in ["", "localhost:80", "x\0:1", "unix:"] {
+    for no_address in ["", "localhost:80", "x\0:1"] {
         let refused = roads.connect(no_address).await.unwrap_err();
         assert!(refused.to_string().contains(no_address), "{refused}");
     }
