@@ -20,7 +20,7 @@ use crate::identifiers::{CallId, SessionId};
 use crate::limits::{Enforcer, LimitOptions, Shortage};
 use crate::pool::{BatchOutcome, Reaper, WorkerEvent, Zygote};
 use crate::scheduler::{self, Event, Scheduler};
-use crate::session::{Ceilings, Command, Outbox, Quota, SessionBlobs, outbox};
+use crate::session::{Ceilings, Command, Quota, SessionBlobs, outbox};
 use crate::settings::{PoolOptions, SessionOptions};
 
 /// Messages that may wait; senders wait when there are more.
@@ -67,11 +67,11 @@ pub(crate) struct Dispatcher {
     quiet: Vec<oneshot::Sender<()>>,
     ending: Vec<oneshot::Sender<()>>,
     /// Told when a driver has taken most of the outcomes that had piled up.
-    taken: Arc<Notify>,
+    pub(super) taken: Arc<Notify>,
     /// Sessions to close once everything at hand is done.
-    overflowed: Vec<SessionId>,
+    pub(super) overflowed: Vec<SessionId>,
     /// Sessions for which nothing is to begin, likewise.
-    piled: Vec<SessionId>,
+    pub(super) piled: Vec<SessionId>,
 }
 
 /// What comes after an attempt at a batch.
@@ -387,46 +387,6 @@ impl Dispatcher {
         }
         tracing::info!(batch = %id, attempt = trials.attempt(), "a batch is run again");
         Next::Again { call, makes_way: trials.makes_way(terms), pressed }
-    }
-
-    /// Sends a batch's one outcome home.
-    pub(super) fn deliver(&mut self, outcome: Box<BatchOutcome>) {
-        let session = outcome.batch.session;
-        self.registry.batches.remove(&outcome.batch);
-        let Some(entry) = self.registry.sessions.get_mut(&session) else { return };
-        let Some(outbox) = &entry.outbox else { return };
-        if outbox.send(outcome).is_err() {
-            tracing::warn!(%session, "driver does not take its outcomes; closing its session");
-            // Not now: more actions for the session may be on their way.
-            self.overflowed.push(session);
-        } else if !entry.piled && outbox.is_piled() {
-            entry.piled = true;
-            self.piled.push(session);
-        }
-    }
-
-    /// Nothing begins for drivers that do not take their outcomes, until they do.
-    fn outcomes_piled(&mut self) {
-        while let Some(session) = self.piled.pop() {
-            tracing::info!(%session, "driver does not take its outcomes; nothing more begins");
-            self.apply(Event::OutcomesPile(session));
-            // They may have been taken before that was asked for.
-            self.taken.notify_one();
-        }
-    }
-
-    fn outcomes_taken(&mut self) {
-        let sessions = self.registry.sessions.iter_mut();
-        let taken = sessions.filter(|(_, entry)| {
-            entry.piled && entry.outbox.as_ref().is_some_and(Outbox::is_taken)
-        });
-        let taken = taken.map(|(session, entry)| {
-            entry.piled = false;
-            *session
-        });
-        for session in taken.collect::<Vec<_>>() {
-            self.apply(Event::OutcomesTaken(session));
-        }
     }
 
     fn shortage_changed(&mut self) {

@@ -1,6 +1,7 @@
 //! The hands of the scheduler: one loop that takes every event, asks the
 //! scheduler, and does what it says. Waits for nothing but events.
 
+mod deliver;
 mod event_loop;
 mod handle;
 mod message;
