@@ -8,11 +8,13 @@ import cloudpickle
 import joblib
 
 from joblib_clutch import _native
+from joblib_clutch.office import the_office
 
 
 def open_session(address: str, access: Path | None = None) -> _native.Session:
     """Open a session on an agent, on TCP with its access file."""
     return _native.Session.open(
+        the_office().native,
         address,
         client_version="0",
         python_version=platform.python_version(),
@@ -22,5 +24,8 @@ def open_session(address: str, access: Path | None = None) -> _native.Session:
         joblib_version=joblib.__version__,
         python="",
         name="by the client",
+        silence_seconds=None,
+        weight=0.0,
+        max_running=0,
         access=access,
     )

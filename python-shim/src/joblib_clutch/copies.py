@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from joblib_clutch import _native
+from joblib_clutch.broadcast import Chain
 from joblib_clutch.exceptions import CallCancelledError, QuotaExceededError
 from joblib_clutch.lost import SessionLostError
 
@@ -13,21 +15,42 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from joblib_clutch import _native
     from joblib_clutch.blobs import Access
     from joblib_clutch.payload import Payload
     from joblib_clutch.session import Session
 
 
 class _Copies:
-    """One blob: its content, and its name at each agent that has it."""
+    """One blob: its content, and its name at each agent that has it.
 
-    __slots__ = ("content", "names", "size")
+    Attributes
+    ----------
+    content : Mapping or bytes
+        Its content.
+    size : int
+        Its length in bytes.
+    names : dict
+        Its names, by session.
+    chain : Chain
+        The agents that get it from each other.
+    """
+
+    __slots__ = ("_digest", "_naming", "chain", "content", "names", "size")
 
     def __init__(self, content: _native.Mapping | bytes, size: int) -> None:
         self.content = content
         self.size = size
         self.names: dict[Session, int] = {}
+        self.chain: Chain[Session] = Chain()
+        self._digest: bytes | None = None
+        self._naming = threading.Lock()
+
+    def digest(self) -> bytes:
+        """Name the content, once for all agents."""
+        with self._naming:
+            if self._digest is None:
+                self._digest = _native.digest(self.content)
+            return self._digest
 
 
 class SpreadBlobs:
@@ -129,6 +152,7 @@ class SpreadBlobs:
         with self._lock:
             for copies in self._blobs.values():
                 copies.names.pop(session, None)
+                copies.chain.leave(session)
 
     def uses(
         self, session: Session, uses: Iterable[tuple[int, Access]]
@@ -152,7 +176,7 @@ class SpreadBlobs:
         name = copies.names.get(session)
         if name is not None:
             return name
-        name, _ = session.blobs.put(copies.content)
+        name = self._put(session, copies)
         with self._lock:
             released = blob_id not in self._blobs
             if not released:
@@ -160,6 +184,26 @@ class SpreadBlobs:
         if released:
             session.blobs.release([name])
             raise _ended()
+        return name
+
+    def _put(self, session: Session, copies: _Copies) -> int:
+        """Have an agent get a blob: from another one, or from here."""
+        if session.native.shares_memory:
+            name, _ = session.blobs.put(copies.content)
+            return name
+        digest = copies.digest()
+        with self._lock:
+            sources = [source.address for source in copies.chain.begin(session)]
+        got = False
+        try:
+            name, _ = session.blobs.put(copies.content, digest=digest, sources=sources)
+            got = True
+        finally:
+            with self._lock:
+                if got:
+                    copies.chain.have(session)
+                else:
+                    copies.chain.leave(session)
         return name
 
     def _keep(self, copies: _Copies, session: Session | None, name: int) -> int:
