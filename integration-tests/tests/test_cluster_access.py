@@ -19,13 +19,13 @@ from joblib import Parallel, delayed
 from support import processes
 from support.agents import Agent, run_agent
 from support.authorities import Authority
-from support.clusters import (
+from support.drivers import Driver
+from support.tcp_agents import (
     ClusterAgent,
     access_file,
     clutch,
     identity_file,
 )
-from support.drivers import Driver
 from support.waiting import Stopwatch, until
 
 import joblib_clutch

@@ -14,7 +14,7 @@ import pytest
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from joblib import Parallel, delayed
 from support import http2, processes
-from support.clusters import ClusterAgent
+from support.tcp_agents import ClusterAgent
 from support.waiting import Stopwatch, until
 
 from joblib_clutch import access, connections

@@ -98,6 +98,8 @@ mod tests {
 
     #[test]
     fn every_form_is_read_and_anything_else_is_refused_by_name() {
+        assert!(Address::parse("host:1").unwrap().may_break());
+        assert!(!Address::parse("unix:/run/clutch.sock").unwrap().may_break());
         let unix = |text| Address::parse(text).unwrap().unix().cloned().unwrap();
         assert!(unix("unix:/run/clutch.sock").as_pathname().is_some());
         assert_eq!(unix("unix-abstract:clutch-x").as_abstract_name(), Some(&b"clutch-x"[..]));
