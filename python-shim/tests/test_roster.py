@@ -106,7 +106,7 @@ def test_a_list_is_read_as_it_is_now() -> None:
     source = source_of(addresses)
     assert source is not None
     addresses += ["unix:/b", "unix:/a"]
-    assert source.read() == ["unix:/a", "unix:/b"]
+    assert source.now() == ["unix:/a", "unix:/b"]
     assert source_of("unix:/a") is None
     assert source_of(None) is None
 

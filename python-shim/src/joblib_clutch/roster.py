@@ -283,7 +283,7 @@ class _Watch:
                     watcher.tick()
                 except Exception:
                     _logger.exception("looking for agents failed")
-            del watchers
+            del watchers, watcher
 
 
 _watch = _Watch()
@@ -316,7 +316,7 @@ def sessions_for(settings: Settings) -> list[Session]:
     source = source_of(settings.agents)
     if source is None:
         return [session_for(settings)]
-    return roster_for(settings.env).open(source.read())
+    return roster_for(settings.env).open(source.now())
 
 
 def watch(watcher: Watcher) -> None:

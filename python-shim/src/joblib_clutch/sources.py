@@ -11,8 +11,14 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """Knows the addresses of agents."""
 
-    def read(self) -> list[str]:
-        """Return the addresses as they are now, each once."""
+    def now(self) -> list[str]:
+        """Return the addresses as they are now, each once.
+
+        Raises
+        ------
+        ClutchError
+            They cannot be had; the next time they may be.
+        """
 
 
 class ListSource:
@@ -27,7 +33,7 @@ class ListSource:
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
 
-    def read(self) -> list[str]:
+    def now(self) -> list[str]:
         """Return the addresses as they are now, each once."""
         return list(dict.fromkeys(tuple(self._addresses)))
 

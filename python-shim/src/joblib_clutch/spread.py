@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib_clutch import _native
 from joblib_clutch.connections import in_background
+from joblib_clutch.exceptions import ClutchError
 from joblib_clutch.late import LateBatches
 from joblib_clutch.losses import cancelled, none_took_its_place, tell, worn_out
 from joblib_clutch.member import Member, Twin
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from joblib_clutch.batch import Batch
     from joblib_clutch.call import CallPlan
     from joblib_clutch.copies import SpreadBlobs
-    from joblib_clutch.exceptions import ClutchError
     from joblib_clutch.profile import WorkerProfile
     from joblib_clutch.session import Session
     from joblib_clutch.sources import Source
@@ -379,7 +379,12 @@ class Spread:
         self._perform(decisions)
 
     def _look(self) -> None:
-        sessions = self._roster.look(self._source.read())
+        try:
+            addresses = self._source.now()
+        except ClutchError as error:  # it may be being written
+            _logger.info("the addresses of agents cannot be read: %s", error.args[0])
+            return
+        sessions = self._roster.look(addresses)
         for session in sessions:
             if session not in self._of and self._blobs.may_join(session):
                 _logger.info("the agent at %s takes part in a call that runs", session.address)
@@ -445,9 +450,8 @@ class Spread:
         begin = time.monotonic()
         error: Exception = cancelled()
         while not self._closed.is_set():
-            addresses = self._source.read()
             try:
-                self._roster.open(addresses)
+                self._roster.open(self._source.now())
             except Exception as failed:  # noqa: BLE001 - whatever it is, batches end of it
                 error = failed
             self._look()
