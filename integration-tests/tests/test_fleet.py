@@ -1,5 +1,6 @@
 """One call on several agents."""
 
+import gc
 import multiprocessing
 import threading
 import time
@@ -11,9 +12,11 @@ import pytest
 import tasks
 from joblib import Parallel, delayed
 from support.fleets import agents_of, within
+from support.waiting import until
 
 import joblib_clutch
 from joblib_clutch import exceptions
+from joblib_clutch.spread import Spread
 
 RETURN_AS = ["list", "generator", "generator_unordered"]
 AGENTS = 3
@@ -124,6 +127,21 @@ def test_what_tasks_print_on_all_agents_comes_before_their_results(fleet, capfd)
     Parallel(n_jobs=-1, batch_size=1, backend="clutch", agents=fleet)(calls)
     printed = capfd.readouterr().out.split("\n")
     assert sorted(printed) == sorted(["", *(f"task {number}" for number in range(30))])
+
+
+@pytest.mark.parametrize("return_as", RETURN_AS)
+def test_a_call_leaves_nothing_to_the_collector(fleet, return_as):
+    array = np.arange(300_000.0)
+    gc.collect()
+    gc.disable()
+    try:
+        calls = (delayed(tasks.sum_after)(array, 0, number) for number in range(30))
+        list(Parallel(n_jobs=-1, backend="clutch", agents=fleet, return_as=return_as)(calls))
+        del calls
+        # The thread that looks after agents may have it in its hands for a moment.
+        until(lambda: [o for o in gc.get_objects() if isinstance(o, Spread)], lambda some: not some)
+    finally:
+        gc.enable()
 
 
 def test_many_agents_cost_no_threads_and_lose_nothing():

@@ -98,7 +98,11 @@ def test_unknown_option_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("agents", "error", "words"),
-    [([], ValueError, "at least one"), ([7], TypeError, "list of addresses"), (7, TypeError, "7")],
+    [
+        ([], ValueError, "must name an agent"),
+        ([7], TypeError, "list of addresses"),
+        (7, TypeError, "7"),
+    ],
 )
 def test_agents_that_are_no_addresses_are_refused(
     agents: object, error: type[Exception], words: str

@@ -48,7 +48,7 @@ def tell(lost: Session, batches: int, others: int) -> None:
     )
     text = f"the agent at {lost.address} on {lost.host} was lost ({lost.how()})"
     if batches == 0:
-        _logger.warning(text)
+        _logger.info(text)
     else:
         warn(f"{text}; {count} again {where}")
 

@@ -288,7 +288,7 @@ class _Watch:
                     watcher.tick()
                 except Exception:
                     _logger.exception("looking for agents failed")
-            del watchers
+            del watchers, watcher
 
 
 _watch = _Watch()
