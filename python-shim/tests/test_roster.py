@@ -19,7 +19,7 @@ from joblib_clutch.roster import Roster
 from joblib_clutch.settings import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fake_agent import FakeAgent
 
@@ -119,12 +119,18 @@ def test_a_list_is_read_as_it_is_now() -> None:
 class Blobs:
     """A session of an agent on this machine, or elsewhere."""
 
-    def __init__(self, *, shares_memory: bool) -> None:
+    def __init__(self, *, shares_memory: bool, address: str = "") -> None:
         self.blobs = self.native = self
         self.shares_memory = shares_memory
+        self.address = address
         self.content: dict[int, bytes] = {}
+        self.sources: Sequence[str] = ()
 
-    def put(self, content: Any) -> tuple[int, Any]:
+    def put(
+        self, content: Any, *, digest: bytes | None = None, sources: Sequence[str] = ()
+    ) -> tuple[int, Any]:
+        assert (digest is None) == self.shares_memory
+        self.sources = sources
         name = 100 + len(self.content)
         self.content[name] = bytes(content)
         return name, memoryview(self.content[name]) if self.shares_memory else None
@@ -135,7 +141,7 @@ class Blobs:
 
 
 def test_what_was_put_gets_to_each_agent_once_and_as_it_was() -> None:
-    near, far = Blobs(shares_memory=True), Blobs(shares_memory=False)
+    near, far = Blobs(shares_memory=True), Blobs(shares_memory=False, address="far:1")
     blobs = SpreadBlobs()
     blobs.sessions = lambda: [far, near]  # type: ignore[return-value,list-item]
     held: list[Any] = []
@@ -152,6 +158,10 @@ def test_what_was_put_gets_to_each_agent_once_and_as_it_was() -> None:
     for _ in range(2):
         assert blobs.uses(far, payload.buffers) == [(100, Access.READ)]  # type: ignore[arg-type]
     assert far.content == near.content == {100: b"before"}
+    assert not far.sources, "those who share memory with us give it to nobody"
+    farther = Blobs(shares_memory=False)
+    blobs.uses(farther, payload.buffers)  # type: ignore[arg-type]
+    assert farther.sources == ["far:1"]
     blobs.forget(far)  # type: ignore[arg-type]
     assert blobs.missing(far, payload) == 6  # type: ignore[arg-type]
     blobs.release([blob])
