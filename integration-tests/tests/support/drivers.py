@@ -39,12 +39,19 @@ class Driver:
         Arguments of the script.
     python : str
         Interpreter.
+    become : sequence of str
+        A program that runs it, with arguments; empty: nothing in between.
     **environment : str
         Changes to the environment.
     """
 
     def __init__(
-        self, source: str, *arguments: str, python: str = sys.executable, **environment: str
+        self,
+        source: str,
+        *arguments: str,
+        python: str = sys.executable,
+        become: tuple[str, ...] = (),
+        **environment: str,
     ) -> None:
         self.mark = uuid.uuid4().hex
         self._folder = tempfile.TemporaryDirectory(prefix="clutch-test-")
@@ -52,7 +59,7 @@ class Driver:
         script.write_text(_PREAMBLE + textwrap.dedent(source))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.process = subprocess.Popen(
-            [python, str(script), *arguments],
+            [*become, python, str(script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
