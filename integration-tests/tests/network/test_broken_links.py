@@ -1,5 +1,6 @@
 """A driver's link to its agent fails in the middle of a call (rows N01 to N07)."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,25 +72,32 @@ def cut_for(seconds: float, direction: str = "both") -> Callable[[Link], None]:
     return happen
 
 
+THOROUGH = "CLUTCH_TEST_THOROUGH" in os.environ
+
 FAULTS = {
     "N02 cut for two seconds": Fault(cut_for(2), 2 + SLACK_SECONDS, told=False),
     "N01 cut until both have noticed": Fault(cut_for(8), 8 + SLACK_SECONDS, told=True),
-    "N01 half open, nothing comes to the agent": Fault(
-        cut_for(8, "to"), 8 + SLACK_SECONDS, told=True
-    ),
     "N01 half open, nothing comes from the agent": Fault(
         cut_for(8, "from"), 8 + SLACK_SECONDS, told=True
     ),
     "N03 reset": Fault(Link.reset, SLACK_SECONDS, told=True),
+    "N05 two percent of the packets are lost": Fault(
+        lambda link: link.lose(0.02), SLACK_SECONDS, told=False
+    ),
+}
+# More of the same kinds, which take their time.
+MORE_FAULTS = {
+    "N01 half open, nothing comes to the agent": Fault(
+        cut_for(8, "to"), 8 + SLACK_SECONDS, told=True
+    ),
     "N03 reset, three times": Fault(
         lambda link: [cut_for(0.5)(link) or link.reset() for _ in range(3)],
         3 + SLACK_SECONDS,
         told=True,
     ),
-    "N05 two percent of the packets are lost": Fault(
-        lambda link: link.lose(0.02), SLACK_SECONDS, told=False
-    ),
 }
+if THOROUGH:
+    FAULTS |= MORE_FAULTS
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -100,7 +108,7 @@ def test_a_call_goes_on_once_its_link_does(network, fault):
         said = driver.finish()
         assert said["right"]
         assert said["took"] < IDEAL_SECONDS + fault.seconds
-        assert said["retries"] == 0
+        assert said["retries"] == 0, driver.stderr()
         # Nothing ran twice, nothing was left out.
         assert cluster.runs() == dict.fromkeys(range(TASKS), 1)
         log = driver.stderr()
@@ -112,12 +120,12 @@ def test_n05_a_long_link_that_loses_and_doubles_costs_time_only(network):
         cluster.home.cable.set(delay=0.05, jitter=0.01, loss=0.02, duplicate=0.05)
         with cluster.driver(CALL, str(TASKS)) as driver:
             said = driver.finish()
+            assert BROKE not in driver.stderr()
         assert said["right"]
         # Each way takes 0.05 s, a packet that is lost 0.2 s and more.
         assert said["took"] < IDEAL_SECONDS + TASKS / 2 * 0.2 + SLACK_SECONDS
         assert cluster.runs() == dict.fromkeys(range(TASKS), 1)
         assert cluster.home.cable.counts().lost > 0
-        assert BROKE not in driver.stderr()
 
 
 def test_n04_a_slow_link_is_not_taken_for_a_dead_one(network):
@@ -136,9 +144,9 @@ def test_n04_a_slow_link_is_not_taken_for_a_dead_one(network):
         cluster.home.link.bandwidth("4mbit")
         with cluster.driver(script) as driver:
             said = driver.finish()
+            assert BROKE not in driver.stderr()
         assert said["right"]
         assert NOTICED_SECONDS < said["took"] < 8 + 2 * SLACK_SECONDS
-        assert BROKE not in driver.stderr()
 
 
 def test_n06_a_driver_that_is_killed_leaves_its_agent_at_once(network):
