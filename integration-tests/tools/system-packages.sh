@@ -4,6 +4,7 @@
 # skipped without.
 #
 #   system-packages.sh         install what is missing, where apt and root are
+#   system-packages.sh all     the same, and what only thorough tests need
 #   system-packages.sh check   say what is missing; fail when something is
 set -euo pipefail
 
@@ -15,6 +16,9 @@ declare -A packages=(
     [faketime]=faketime
     [systemd-analyze]=systemd
 )
+if [[ ${1:-} == all ]]; then
+    packages+=([debootstrap]=debootstrap [logrotate]=logrotate [systemd-nspawn]=systemd-container)
+fi
 
 missing=()
 for program in "${!packages[@]}"; do

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from support.clusters import Cluster
+from support.agent_hosts import Cluster
 
 THOROUGH = "CLUTCH_TEST_THOROUGH" in os.environ
 AGENTS = 8 if THOROUGH else 3

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from support import processes
-from support.clusters import NOTICED_SECONDS, Cluster
+from support.agent_hosts import NOTICED_SECONDS, Cluster
 from support.links import Link
 from support.waiting import Stopwatch, until
 

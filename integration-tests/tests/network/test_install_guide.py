@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from support import machines
-from support.clusters import KEEPALIVE
+from support.agent_hosts import KEEPALIVE
 from support.drivers import Driver
 from support.environments import ROOT
 from support.machines import Machine
@@ -112,6 +112,9 @@ def test_the_guide_leads_to_a_cluster_on_clean_machines(pair, network, tmp_path)
     for machine in pair:
         follow(machine, "### 1. User and package")
         follow(machine, "### 2. Settings and units", block=0)
+        # The driver's machine, which is neither of them, knows no names.
+        reached = f'advertise = "{machine.host.address}:{PORT}"'
+        machine.run(f"sed -i 's/^# advertise = .*/{reached}/' /etc/clutch/agent.toml")
         doctor = follow(machine, "### 2. Settings and units", block=1)
         assert "What holds limits here" in doctor
         secure(machine)
@@ -121,7 +124,6 @@ def test_the_guide_leads_to_a_cluster_on_clean_machines(pair, network, tmp_path)
         (one.root / "var/lib/clutch/cluster.json").read_bytes()
     )
     follow(two, "## The access file", block=1, replace={"scp one": "true; : scp one"})
-    # The driver's machine is not one of them, and knows no names.
     addresses = {f"{machine.host.name}:": f"{machine.host.address}:" for machine in pair}
     follow(one, "## The access file", block=2, replace=addresses)
     access = tmp_path / "driver.json"
@@ -143,7 +145,8 @@ def test_the_guide_leads_to_a_cluster_on_clean_machines(pair, network, tmp_path)
     with Driver(CALL, str(access), "12", become=home.become, **KEEPALIVE) as driver:
         driver.fact("turn", seconds=60)
         before = one.run("systemctl show --property=InvocationID --value clutch-agent")
-        upgrade = {"joblib_clutch-0.2.0": "joblib_clutch-0.1.0"}
+        name = '"$(hostname)"'
+        upgrade = {"joblib_clutch-0.2.0": "joblib_clutch-0.1.0", name: one.host.address}
         follow(one, "## Upgrade", replace=upgrade)
         assert one.run("systemctl show --property=InvocationID --value clutch-agent") != before
         assert "/opt/clutch/0.2.0" in one.run("readlink -f /opt/clutch/current")

@@ -86,6 +86,7 @@ class Machine:
             run("mount", "-t", "overlay", "-o", layers, "clutch-test", str(self.root))
             undo.callback(run, "umount", "--lazy", str(self.root))
             (self.root / "etc/machine-id").unlink(missing_ok=True)
+            (self.root / "etc/hostname").write_text(f"{self.host.name}\n")
             undo.callback(_remove_groups, str(folder))
             self._boot(undo)
             self._undo = undo.pop_all()
@@ -115,13 +116,11 @@ class Machine:
         command = [*self.host.become, "systemd-nspawn", "--quiet", f"--directory={self.root}"]
         command += [f"--machine={self.host.name}-{os.getpid()}", f"--hostname={self.host.name}"]
         command += ["--register=no", "--keep-unit", "--boot", "--console=pipe"]
-        supervisor = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        console = self.root.parent / "console"
+        with console.open("w") as log:
+            supervisor = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
         undo.callback(supervisor.wait)
         undo.callback(supervisor.kill)
         found = until(
@@ -132,7 +131,7 @@ class Machine:
             seconds=30,
             what=f"{self.host.name} to boot",
         )
-        assert isinstance(found, list), f"systemd-nspawn ended with {found}"
+        assert isinstance(found, list), f"systemd-nspawn: {console.read_text()}"
         (self._leader,) = found
         # Its end is that of all that runs there.
         undo.callback(supervisor.wait)
