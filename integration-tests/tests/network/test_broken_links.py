@@ -21,6 +21,7 @@ BACK = "is back"
 
 CALL = """
     access, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    jobs = int(sys.argv[4]) if len(sys.argv) > 4 else 2
     log = os.path.join(folder, "log")
 
     def task(number):
@@ -30,7 +31,7 @@ CALL = """
         time.sleep(0.1)
         return number * 2
 
-    with parallel_config("clutch", agents=access, n_jobs=2):
+    with parallel_config("clutch", agents=access, n_jobs=jobs):
         begun = time.monotonic()
         results = Parallel(batch_size=1)(delayed(task)(number) for number in range(count))
     say(
@@ -192,3 +193,25 @@ def test_n01_an_agent_that_does_not_come_back_is_an_error_in_time(network):
         assert watch.seconds < NOTICED_SECONDS + 2 + 2 * SLACK_SECONDS
         assert cluster.hosts[0].address in error
         driver.finish()
+
+
+@pytest.mark.parametrize("direction", ["both", "from"])
+def test_n01_what_an_agent_had_that_is_cut_off_runs_on_the_others(network, direction):
+    agents, silence = 3, 2
+    with (
+        Cluster(network, agents, silence=silence) as cluster,
+        cluster.driver(CALL, str(3 * TASKS), "-1") as driver,
+    ):
+        cluster.began(4 * agents)
+        cluster.hosts[0].link.cut(direction)
+        said = driver.finish()
+        assert said["right"]
+        # The same time for three times as many tasks; then it is noticed and waited for.
+        assert said["took"] < 2 * IDEAL_SECONDS + NOTICED_SECONDS + silence + SLACK_SECONDS
+        runs = cluster.runs()
+        assert set(runs) == set(range(3 * TASKS))
+        # Only what was lost ran once more, and the report tells of it.
+        assert said["retries"] > 0
+        assert runs.total() - 3 * TASKS <= said["retries"]
+        # In the end nobody works there for a driver that is gone.
+        until(lambda: not cluster.workers(0), seconds=NOTICED_SECONDS + silence + SLACK_SECONDS)
