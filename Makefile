@@ -77,6 +77,11 @@ test-integration: install venvs ## end-to-end tests against real agents, with ev
 test-faults: install ## the fault matrix and the memory limits, every round of them
 	cd integration-tests && CLUTCH_TEST_THOROUGH=1 $(PY) -m pytest tests/fault_matrix tests/test_memory_limits.py
 
+.PHONY: test-network
+test-network: install wheel ## cut, slow and lossy networks, and the install guide; needs root
+	$(TOOLS)/system-packages.sh all
+	cd integration-tests && CLUTCH_TEST_THOROUGH=1 $(PY) -m pytest tests/network tests/test_clocks.py tests/test_versions.py
+
 # For example: make chaos SEED=4 TASKS=20000 SECONDS=600.
 SEED ?=
 TASKS ?=

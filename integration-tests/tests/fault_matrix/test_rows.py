@@ -3,17 +3,26 @@
 import re
 from pathlib import Path
 
+import network_rows
 import pytest
-from rows import ROWS
+import rows
 
 HERE = Path(__file__).parent
-SOURCES = "\n".join(path.read_text() for path in HERE.glob("test_fault_*.py"))
+TESTS = HERE.parent
+FILES = [
+    *HERE.glob("test_fault_*.py"),
+    *(TESTS / "network").glob("test_*.py"),
+    TESTS / "test_versions.py",
+    TESTS / "test_clocks.py",
+]
+SOURCES = "\n".join(path.read_text() for path in FILES)
+ROWS = rows.ROWS | network_rows.ROWS
 # `def test_t01_...`, also `def test_l01_and_l06_...`; and cases with ids like "L12 spins".
 NAMED = {
     number.upper()
     for name in re.findall(r"^def test_([a-z0-9_]+)\(", SOURCES, re.MULTILINE)
-    for number in re.findall(r"(?:^|_and_)([tlasx]\d\d)(?=_)", name)
-} | set(re.findall(r'"([TLASX]\d\d) [^"]+"', SOURCES))
+    for number in re.findall(r"(?:^|_and_)([tlasxnvc]\d\d)(?=_)", name)
+} | set(re.findall(r'"([TLASXNVC]\d\d) [^"]+"', SOURCES))
 
 
 def test_the_list_is_complete():

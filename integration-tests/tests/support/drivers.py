@@ -41,6 +41,8 @@ class Driver:
         Interpreter.
     files : dict or None
         Contents of files beside the script, by their names.
+    become : sequence of str
+        A program that runs it, with arguments; empty: nothing in between.
     **environment : str
         Changes to the environment.
 
@@ -56,6 +58,7 @@ class Driver:
         *arguments: str,
         python: str = sys.executable,
         files: dict[str, str] | None = None,
+        become: tuple[str, ...] = (),
         **environment: str,
     ) -> None:
         self.mark = uuid.uuid4().hex
@@ -69,7 +72,7 @@ class Driver:
             file.write_text(textwrap.dedent(content))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self.process = subprocess.Popen(
-            [python, str(script), *arguments],
+            [*become, python, str(script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
