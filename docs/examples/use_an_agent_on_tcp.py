@@ -1,5 +1,6 @@
 """Tasks on an agent that listens on TCP: here on this machine, and elsewhere just the same."""
 
+import getpass
 import json
 import os
 import subprocess
@@ -18,11 +19,12 @@ def where(number: int) -> str:
 
 # On the agent's host: `clutch agent --listen 0.0.0.0:5125 --access-file cluster.json`. It makes
 # certificates and a token when the file is not there. Copy the file to whoever is to use it.
+# Tasks run as the worker-user: here as you, and as `nobody` when root's agent is told nothing.
 clutch = [sys.executable, "-m", "joblib_clutch"]
 access = Path("cluster.json")
 agent = subprocess.Popen(  # noqa: S603 - our own command
     [*clutch, "agent", "--listen", "127.0.0.1:0", "--access-file", access, "--slots", "2",
-     "--python", sys.executable],
+     "--python", sys.executable, "--worker-user", getpass.getuser()],
     stdout=subprocess.PIPE,
 )  # fmt: skip
 with agent:

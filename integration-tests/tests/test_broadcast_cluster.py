@@ -9,7 +9,7 @@ from clutch_wire.clutch.v1 import blob_pb2 as blobs
 from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 from support.agents import Agent
 from support.clients import open_session
-from support.clusters import ClusterAgent
+from support.tcp_agents import ClusterAgent
 
 from joblib_clutch import _native
 from joblib_clutch.broadcast import plan

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from support import namespaces
-from support.hosts import Network
 from support.callers import Caller, Listener
+from support.hosts import Network
 from support.waiting import Stopwatch, until
 
 MEGABYTE = 1_000_000

@@ -1,6 +1,7 @@
 """Agents on test hosts, and drivers on others, that share an access file."""
 
 import contextlib
+import getpass
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -52,7 +53,9 @@ class Cluster:
         self.home = network.host("driver", cable=cable)
         self.hosts = network.hosts("agent", count)
         self.agents: list[Agent] = []
-        self._flags = ("--slots", "2", "--silence-seconds", str(silence), *flags)
+        # Nobody else may be able to read the interpreter that runs the tests.
+        user = ("--worker-user", getpass.getuser())
+        self._flags = ("--slots", "2", "--silence-seconds", str(silence), *user, *flags)
 
     def __enter__(self) -> "Cluster":
         with contextlib.ExitStack() as undo:

@@ -180,11 +180,13 @@ def blobs_in_use(status: wire.GetStatusResponse) -> int:
     return status.blobs.count - status.blobs.cached
 
 
-def forget(address: str | Path) -> None:
-    """End this process's sessions on an agent."""
+def forget(agent: str | Path) -> None:
+    """End this process's sessions on an agent: by its address, or its access file."""
     registry = connections._registry
-    for key in [key for key in registry._connections if key[0] and address in key[0].addresses]:
-        registry._connections.pop(key).close()
+    keys = [key for key in registry._connections if key[0] is not None]
+    for key in keys:
+        if str(agent) in (*key[0].addresses, key[0].access):
+            registry._connections.pop(key).close()
 
 
 def run_agent(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

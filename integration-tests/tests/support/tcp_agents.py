@@ -1,5 +1,6 @@
 """Agents on TCP, their access files, and raw connections to them."""
 
+import getpass
 import json
 import socket
 import ssl
@@ -36,7 +37,9 @@ class ClusterAgent(Agent):
         self, access: Path, *arguments: str, listen: str = _LOOPBACK, **options: Any
     ) -> None:
         self.access = access
-        super().__init__("--access-file", str(access), *arguments, address=listen, **options)
+        # Nobody else may be able to read the interpreter that runs the tests.
+        user = ("--worker-user", getpass.getuser())
+        super().__init__("--access-file", str(access), *user, *arguments, address=listen, **options)
 
     def __enter__(self) -> "ClusterAgent":
         super().__enter__()
