@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpStream, UnixStream};
@@ -187,11 +186,7 @@ impl Dialer {
             return Err(ConnectError::NoAccess);
         }
         let stream = TcpStream::connect((host, port)).await.map_err(ConnectError::Unreachable)?;
-        stream.set_nodelay(true).map_err(ConnectError::Unreachable)?;
-        let patience = self.keepalive.unacknowledged().as_millis();
-        let patience = u32::try_from(patience).unwrap_or(u32::MAX);
-        set_tcp_user_timeout(&stream, patience)
-            .map_err(|error| ConnectError::Unreachable(error.into()))?;
+        crate::prepare(&stream, self.keepalive).map_err(ConnectError::Unreachable)?;
         let Some(tls) = &self.tls else {
             let peer = stream.peer_addr().map_err(ConnectError::Unreachable)?;
             if !peer.ip().to_canonical().is_loopback() {

@@ -17,6 +17,7 @@ mod rhythm;
 mod secret;
 mod socket;
 mod store;
+mod tcp;
 mod tls;
 mod watched;
 
@@ -29,6 +30,7 @@ pub use keepalive::{Keepalive, KeepaliveError};
 pub use secret::{SecretText, Token};
 pub use socket::Socket;
 pub use store::StoredFile;
+pub use tcp::prepare;
 pub use watched::{ConnectionEnd, End, Watched};
 
 /// The name in the certificates that [`AccessFile::generate`] makes: one for all

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 
 use clutch_access::{Socket, Watched};
-use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -56,7 +55,7 @@ async fn welcome(
     entry: Entry,
     grpc: mpsc::Sender<io::Result<Connection>>,
 ) {
-    if let Err(error) = prepare(&stream, &entry) {
+    if let Err(error) = clutch_access::prepare(&stream, entry.keepalive()) {
         tracing::debug!(%error, "a connection ended at once");
         return;
     }
@@ -77,11 +76,4 @@ async fn welcome(
     };
     // A server that is gone serves nobody.
     grpc.send(Ok(Connection::stranger(socket, leash, entry))).await.ok();
-}
-
-fn prepare(stream: &TcpStream, entry: &Entry) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let patience = entry.keepalive().unacknowledged().as_millis();
-    set_tcp_user_timeout(stream, u32::try_from(patience).unwrap_or(u32::MAX))?;
-    Ok(())
 }
