@@ -334,7 +334,9 @@ class Spread:
         if kind == "AGENT_DRAINING" and self._leaves(member):
             if told[1]["attempt"] == 0:
                 batch.attempts -= 1
-            return True
+                return True
+            # It was killed at the end of the agent's patience.
+            return batch.attempts <= self._most
         return False
 
     def _final(self, batch: Batch, member: Member) -> ClutchError | None:
