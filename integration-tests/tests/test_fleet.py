@@ -1,5 +1,6 @@
 """One call on several agents."""
 
+import contextlib
 import gc
 import multiprocessing
 import threading
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import tasks
 from joblib import Parallel, delayed
+from support.agents import forget
 from support.fleets import agents_of, within
+from support.proxies import Proxy
 from support.waiting import until
 
 import joblib_clutch
@@ -112,6 +115,24 @@ def test_large_arguments_get_to_every_agent_as_they_were(fleet):
     results = parallel(calls)
     assert [value - number for number, value in enumerate(results)] == [expected] * 36
     assert joblib_clutch.last_report().summary()["agents"] == AGENTS
+
+
+@pytest.mark.parametrize("far", [1, AGENTS])
+def test_large_arguments_get_to_agents_elsewhere(fleet, far):
+    array = np.arange(2_000_000, dtype=np.float64)
+    expected = float(array.sum())
+    with contextlib.ExitStack() as stack:
+        proxies = [stack.enter_context(Proxy(address)) for address in fleet[:far]]
+        agents = [proxy.address for proxy in proxies] + fleet[far:]
+        calls = (delayed(tasks.sum_after)(array, 0.05, number) for number in range(36))
+        parallel = Parallel(
+            n_jobs=-1, batch_size=1, backend="clutch", agents=agents, return_as="generator"
+        )
+        values = list(parallel(calls))
+        for proxy in proxies:
+            forget(proxy.address)
+    assert [value - number for number, value in enumerate(values)] == [expected] * 36
+    assert {row.agent for row in joblib_clutch.last_report().rows} == set(agents)
 
 
 def test_nobody_writes_to_what_agents_have_in_common(fleet):

@@ -11,8 +11,14 @@ from joblib import Parallel, delayed
 
 from joblib_clutch import access
 from joblib_clutch import roster as roster_module
+from joblib_clutch import spread as spread_module
 from joblib_clutch.copies import SpreadBlobs
-from joblib_clutch.exceptions import AgentUnavailableError, CallCancelledError, ClutchWarning
+from joblib_clutch.exceptions import (
+    AgentDrainingError,
+    AgentUnavailableError,
+    CallCancelledError,
+    ClutchWarning,
+)
 from joblib_clutch.late import LateBatches
 from joblib_clutch.payload import Access, Payload
 from joblib_clutch.roster import Roster
@@ -204,3 +210,36 @@ def test_a_call_on_a_list_of_one_agent_works(start_agent: Callable[..., FakeAgen
         delayed(abs)(-number) for number in range(20)
     )
     assert values == list(range(20))
+
+
+def drain(conversation: Any, _submit: Any) -> None:
+    from clutch_wire.clutch.v1 import executor_pb2 as wire
+
+    frame = wire.AgentFrame(capacity=wire.Capacity(slots=0))
+    conversation.outgoing.put([frame])
+
+
+def test_an_agent_without_slots_gets_no_more_batches(
+    start_agent: Callable[..., FakeAgent],
+) -> None:
+    first, second = start_agent(), start_agent()
+    first.on_batch = drain
+    parallel = Parallel(n_jobs=-1, batch_size=1, backend="clutch", agents=[first.address])
+    assert parallel([delayed(abs)(-1)]) == [1]
+    agents = [first.address, second.address]
+    parallel = Parallel(n_jobs=-1, batch_size=1, backend="clutch", agents=agents)
+    before = len(first.sent("submit_batch"))
+    assert parallel(delayed(abs)(-n) for n in range(20)) == list(range(20))
+    assert len(first.sent("submit_batch")) == before
+
+
+def test_a_call_does_not_wait_for_ever_for_agents_that_drain(
+    start_agent: Callable[..., FakeAgent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread_module, "_SEARCH_SECONDS", 0.1)
+    agent = start_agent()
+    agent.on_batch = drain
+    parallel = Parallel(n_jobs=-1, batch_size=1, backend="clutch", agents=[agent.address])
+    assert parallel([delayed(abs)(-1)]) == [1]
+    with pytest.raises(AgentDrainingError, match="all agents were asked to stop"):
+        parallel(delayed(abs)(-n) for n in range(20))

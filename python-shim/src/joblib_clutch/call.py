@@ -20,7 +20,8 @@ from joblib_clutch.profile import worker_profile
 from joblib_clutch.report import Report, publish
 from joblib_clutch.results import load_results, located, unreadable
 from joblib_clutch.route import Link, Route, most_resubmissions
-from joblib_clutch.spread import Spread, Terms
+from joblib_clutch.spread import Spread
+from joblib_clutch.terms import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from joblib_clutch.evidence import Attempt
 from joblib_clutch.exceptions import (
+    AgentDrainingError,
     AgentUnavailableError,
     CallCancelledError,
     ClutchError,
@@ -110,6 +111,28 @@ def none_took_its_place(lost: Session, error: Exception, seconds: float) -> Agen
     )
     reason.__cause__ = error
     return reason
+
+
+def all_drain(last: Session) -> AgentDrainingError:
+    """Say that all agents were asked to stop.
+
+    Parameters
+    ----------
+    last : Session
+        One of them.
+
+    Returns
+    -------
+    AgentDrainingError
+        The error.
+    """
+    return AgentDrainingError(
+        f"all agents were asked to stop and take nothing new, {last.address} for one",
+        kind="AGENT_DRAINING",
+        fault="AGENT",
+        host=last.host,
+        advice="add another agent, or start them again",
+    )
 
 
 def cancelled() -> CallCancelledError:

@@ -8,13 +8,13 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from joblib_clutch import _native
 from joblib_clutch.connections import in_background
 from joblib_clutch.exceptions import ClutchError
 from joblib_clutch.late import LateBatches
-from joblib_clutch.losses import cancelled, none_took_its_place, tell, worn_out
+from joblib_clutch.losses import all_drain, cancelled, none_took_its_place, tell, worn_out
 from joblib_clutch.lost import SessionLostError
 from joblib_clutch.member import Member, Twin
 from joblib_clutch.roster import roster_for, unwatch, watch
@@ -23,29 +23,18 @@ from joblib_clutch.route import most_resubmissions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from joblib_clutch.access import Agents
     from joblib_clutch.batch import Batch
-    from joblib_clutch.call import CallPlan
     from joblib_clutch.copies import SpreadBlobs
-    from joblib_clutch.profile import WorkerProfile
     from joblib_clutch.session import Session
+    from joblib_clutch.terms import Terms
 
 # How often the addresses are read again.
 _READ_SECONDS = 1.0
-# How long a call without any agent waits for one.
+# How long a call waits for an agent when none is left that takes batches.
 _SEARCH_SECONDS = 5.0
 
 _logger = logging.getLogger("joblib_clutch")
 _Decisions = list[tuple[int, int, bool]]
-
-
-class Terms(NamedTuple):
-    """A call, as its agents are told of it."""
-
-    native: _native.Call
-    profile: WorkerProfile
-    plan: CallPlan
-    agents: Agents
 
 
 class Spread:
@@ -79,14 +68,15 @@ class Spread:
         blobs: SpreadBlobs,
         drain: Callable[[Batch], object],
     ) -> None:
-        self._native, self._profile, self._plan, self._agents = terms
+        self._terms = terms
+        self._native, self._agents = terms.native, terms.agents
         self._blobs = blobs
         self._drain: Callable[[Batch], object] | None = drain
-        settings = self._plan.settings
+        settings = terms.plan.settings
         self._most = most_resubmissions(settings)
         self._roster = roster_for(self._agents, settings.lease)
         speculative = settings.speculative and self._most > 0
-        self._placement = _native.Placement(self._plan.max_running, speculative)
+        self._placement = _native.Placement(terms.plan.max_running, speculative)
         # Reentrant, as for `Session`.
         self._lock = threading.RLock()
         self._numbers = itertools.count()
@@ -97,7 +87,7 @@ class Spread:
         self._late = LateBatches()
         self._closed = threading.Event()
         self._searching = False
-        self._read_at = time.monotonic()
+        self._read_at = self._nobody_since = time.monotonic()
         self._known = tuple(session.address for session in sessions)
         # The members that are there, for those who hold no lock.
         self._alive: list[Member] = []
@@ -216,7 +206,19 @@ class Spread:
         if now - self._read_at >= _READ_SECONDS:
             self._read_at = now
             self._look()
+        if self._has_nobody():
+            if now - self._nobody_since > _SEARCH_SECONDS:
+                self._end_waiting(all_drain(self._alive[0].session))
+        else:
+            self._nobody_since = now
         self._perform(self._placement.tick())
+
+    def _has_nobody(self) -> bool:
+        """Tell whether batches wait for agents that take no more and run nothing."""
+        alive, waiting = self._alive, self._placement.waiting
+        if not alive or not waiting or any(member.slots for member in alive):
+            return False
+        return waiting == len(self._batches)
 
     # --- batches ------------------------------------------------------------------
 
@@ -285,17 +287,12 @@ class Spread:
 
     def _leg(self, member: Member, token: Batch | Twin) -> _native.Call:
         if isinstance(token, Twin):
-            token.leg = self._opened(member)
+            token.leg = self._terms.open_on(member.session, member.slots)
             return token.leg
         with self._lock:
             if member.leg is None:
-                member.leg = self._opened(member)
+                member.leg = self._terms.open_on(member.session, member.slots)
             return member.leg
-
-    def _opened(self, member: Member) -> _native.Call:
-        most = self._plan.max_running if self._plan.settings.whole_cpus == 1 else member.slots
-        profile = self._profile._replace(workers=min(self._profile.workers, member.slots))
-        return member.session.join_call(self._native, profile, most)
 
     def _submit_late(self, member: Member, token: Batch | Twin) -> None:
         size = self._blobs.missing(member.session, token.payload)
@@ -339,7 +336,9 @@ class Spread:
         if kind == "AGENT_DRAINING" and self._leaves(member):
             if told[1]["attempt"] == 0:
                 batch.attempts -= 1
-            return True
+                return True
+            # It was killed at the end of the agent's patience.
+            return batch.attempts <= self._most
         return False
 
     def _final(self, batch: Batch, member: Member) -> ClutchError | None:
@@ -364,15 +363,11 @@ class Spread:
 
     # --- agents -------------------------------------------------------------------
 
-    def _room(self, session: Session) -> int:
-        slots, whole = session.slots, self._plan.settings.whole_cpus
-        return max(slots // whole, 1) if slots > 0 else 0
-
     def _join(self, session: Session, leg: _native.Call | None = None) -> None:
         with self._lock:
             if self._closed.is_set() or session in self._of:
                 return
-            member = Member(next(self._numbers), session, self._room(session))
+            member = Member(next(self._numbers), session, self._terms.room(session))
             member.leg = leg
             self._of[session] = self._members[member.number] = member
             self._alive = [*self._alive, member]
@@ -398,7 +393,7 @@ class Spread:
                 self._leaves(member)
 
     def _resize(self, member: Member) -> None:
-        slots = 0 if member.leaving else self._room(member.session)
+        slots = 0 if member.leaving else self._terms.room(member.session)
         if slots != member.slots:
             member.slots = slots
             self._perform(self._placement.slots_are(member.number, slots))
@@ -479,12 +474,15 @@ class Spread:
             self._search_soon()
 
     def _give_up(self, error: Exception, seconds: float) -> list[Batch]:
+        if self._closed.is_set():
+            return self._end_waiting(cancelled())
+        lost = max(self._members.values(), key=lambda member: member.number).session
+        return self._end_waiting(none_took_its_place(lost, error, seconds))
+
+    def _end_waiting(self, reason: ClutchError) -> list[Batch]:
         with self._lock:
             waiting = self._placement.take_waiting()
             batches = [self._batches[number] for number in waiting if number in self._batches]
-            lost = max(self._members.values(), key=lambda member: member.number).session
-        over = self._closed.is_set()
-        reason = cancelled() if over else none_took_its_place(lost, error, seconds)
         for batch in batches:
             batch.member = None
             self.post(batch, reason)
