@@ -17,7 +17,7 @@ import pytest
 import tasks
 from joblib import Parallel, delayed
 from support import processes
-from support.agents import Agent, run_agent
+from support.agents import AS_OURSELVES, Agent, run_agent
 from support.authorities import Authority
 from support.drivers import Driver
 from support.tcp_agents import (
@@ -29,7 +29,7 @@ from support.tcp_agents import (
 from support.waiting import Stopwatch, until
 
 import joblib_clutch
-from joblib_clutch import access, connections, exceptions
+from joblib_clutch import exceptions
 
 BIG = 3_000_000
 
@@ -135,7 +135,7 @@ def listening(pid: int) -> set[tuple[str, int]]:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_an_agent_without_the_secrets_that_it_needs_does_not_start(arguments, named):
-    ended = run_agent("agent", "--python", sys.executable, *arguments)
+    ended = run_agent("agent", "--python", sys.executable, *AS_OURSELVES, *arguments)
     assert (ended.returncode, ended.stdout) == (78, ""), ended
     assert named in ended.stderr, ended.stderr
 
@@ -248,7 +248,7 @@ def test_certificates_of_an_own_authority_do_until_they_expire(
     own = ["--tls-certificate", str(certificate), "--tls-key", str(key)]
     own += ["--tls-authority", str(authority.certificate), "--token-file", str(authority.token)]
     access = tmp_path / "drivers.json"
-    with Agent(*own, address="127.0.0.1:0") as agent:
+    with Agent(*own, *AS_OURSELVES, address="127.0.0.1:0") as agent:
         certificate, key = authority.sign("driver", days=driver_days)
         shown = ["--tls-certificate", certificate, "--tls-key", key]
         shown += ["--tls-authority", authority.certificate, "--token-file", authority.token]
@@ -265,7 +265,7 @@ def test_on_loopback_a_token_does(tmp_path):
     token.touch(mode=0o600)
     token.write_text("cd" * 32)
     access = tmp_path / "drivers.json"
-    with Agent("--token-file", str(token), address="127.0.0.1:0") as agent:
+    with Agent("--token-file", str(token), *AS_OURSELVES, address="127.0.0.1:0") as agent:
         address = agent.ready["address"]
         made = clutch("access", "--token-file", token, "--agent", address, "--output", access)
         assert made.returncode == 0, made
@@ -307,10 +307,10 @@ def test_drain_asks_which_agent_is_meant(agent, tmp_path):
 
 
 def test_drain_empties_an_agent_and_waits_for_its_end(tmp_path, gate):
-    with ClusterAgent(tmp_path / "cluster.json", "--slots", "1") as agent:
+    with ClusterAgent(tmp_path / "cluster.json", "--slots", "2") as agent:
         run = Parallel(n_jobs=2, backend="clutch", agents=agent.access, return_as="generator")
-        results = run(delayed(tasks.wait_for)(gate) for _ in range(2))
-        until(agent.busy)
+        results = run(delayed(tasks.wait_for)(gate, number) for number in range(2))
+        until(lambda: len(agent.busy()) == 2)
         told = []
         drain = threading.Thread(
             target=lambda: told.append(clutch("drain", "--access-file", agent.access))
@@ -319,9 +319,7 @@ def test_drain_empties_an_agent_and_waits_for_its_end(tmp_path, gate):
         until(lambda: told or agent.status().draining)
         Path(gate).touch()
         drain.join()
-        list(results)
-        if "Unimplemented" in told[0].stderr:
-            pytest.skip("this agent drains on SIGTERM only")
+        assert list(results) == [0, 1]
         assert told[0].returncode == 0, told
         assert "has ended" in told[0].stdout
         assert agent.exit_code() == 0
@@ -339,11 +337,10 @@ def test_a_driver_gives_up_an_agent_that_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUTCH_KEEPALIVE_SECONDS", "1")
     monkeypatch.setenv("CLUTCH_KEEPALIVE_TIMEOUT_SECONDS", "1")
     with ClusterAgent(tmp_path / "cluster.json") as agent:
-        assert run(agent.access) == [1, 1]
-        session = connections._registry.known(access.parse(agent.access), None).session()
+        session = agent.session(silence_limit=1)
         agent.signal(signal.SIGSTOP)
         try:
-            until(lambda: not session.alive, seconds=6)
+            until(lambda: not session.alive, seconds=12)
         finally:
             agent.signal(signal.SIGCONT)
 

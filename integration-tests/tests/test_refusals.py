@@ -17,8 +17,6 @@ from support import http2, processes
 from support.tcp_agents import ClusterAgent
 from support.waiting import Stopwatch, until
 
-from joblib_clutch import access, connections
-
 # Five seconds to authenticate, and some for a busy machine.
 CLOSED_WITHIN = 8
 MOST_SECONDS = 20
@@ -42,11 +40,10 @@ def call(agent: ClusterAgent) -> list[int]:
 @contextlib.contextmanager
 def undisturbed(agent: ClusterAgent) -> Iterator[None]:
     """Check that the session beside lives on, and serves meanwhile and afterwards."""
-    connection = connections._registry.known(access.parse(agent.access), None)
-    session = connection.session()
+    session = agent.session()
     yield
     assert call(agent) == [1, 1]
-    assert connection.session() is session
+    assert agent.session() is session
     assert session.alive
 
 

@@ -1,13 +1,12 @@
 """Agents on test hosts, and drivers on others, that share an access file."""
 
 import contextlib
-import getpass
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 from support import processes
-from support.agents import Agent, clean_environment
+from support.agents import AS_OURSELVES, Agent, clean_environment
 from support.drivers import Driver
 from support.hosts import Network
 from support.waiting import until
@@ -53,9 +52,7 @@ class Cluster:
         self.home = network.host("driver", cable=cable)
         self.hosts = network.hosts("agent", count)
         self.agents: list[Agent] = []
-        # Nobody else may be able to read the interpreter that runs the tests.
-        user = ("--worker-user", getpass.getuser())
-        self._flags = ("--slots", "2", "--silence-seconds", str(silence), *user, *flags)
+        self._flags = ("--slots", "2", "--silence-seconds", str(silence), *AS_OURSELVES, *flags)
 
     def __enter__(self) -> "Cluster":
         with contextlib.ExitStack() as undo:

@@ -1,5 +1,6 @@
 """Real agents, started and watched from outside."""
 
+import getpass
 import itertools
 import json
 import os
@@ -22,6 +23,8 @@ from support.channels import open_channel
 from support.waiting import until
 
 LIGHT_WARM = ("cloudpickle", "joblib", "joblib_clutch", "threadpoolctl")
+# Nobody else may be able to read the interpreter that runs the tests.
+AS_OURSELVES = ("--worker-user", getpass.getuser())
 START_SECONDS = 60
 _LEAVE_SECONDS = 5
 

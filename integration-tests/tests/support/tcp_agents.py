@@ -1,6 +1,5 @@
 """Agents on TCP, their access files, and raw connections to them."""
 
-import getpass
 import json
 import socket
 import ssl
@@ -12,7 +11,10 @@ import grpc
 from clutch_wire.clutch.v1 import executor_pb2 as wire
 from clutch_wire.clutch.v1.executor_pb2_grpc import ExecutorStub
 
-from support.agents import Agent, binary, forget
+from joblib_clutch.roster import sessions_for
+from joblib_clutch.session import Session
+from joblib_clutch.settings import Settings
+from support.agents import AS_OURSELVES, Agent, binary, forget
 
 SERVER_NAME = "agent.clutch.internal"
 _LOOPBACK = "127.0.0.1:0"
@@ -37,9 +39,8 @@ class ClusterAgent(Agent):
         self, access: Path, *arguments: str, listen: str = _LOOPBACK, **options: Any
     ) -> None:
         self.access = access
-        # Nobody else may be able to read the interpreter that runs the tests.
-        user = ("--worker-user", getpass.getuser())
-        super().__init__("--access-file", str(access), *user, *arguments, address=listen, **options)
+        given = ("--access-file", str(access), *AS_OURSELVES, *arguments)
+        super().__init__(*given, address=listen, **options)
 
     def __enter__(self) -> "ClusterAgent":
         super().__enter__()
@@ -65,6 +66,11 @@ class ClusterAgent(Agent):
         return open_channel(
             self.address, self.contents, (token or self.token) if authenticated else None
         )
+
+    def session(self, **settings: Any) -> Session:
+        """Return the session of this process with it, for calls with these settings."""
+        [session] = sessions_for(Settings(agents=str(self.access), **settings))
+        return session
 
     def status(self) -> wire.GetStatusResponse:
         """Ask it what it does."""
