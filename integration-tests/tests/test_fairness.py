@@ -15,6 +15,7 @@ from support.waiting import until
 
 from joblib_clutch.exceptions import QuotaExceededError
 from joblib_clutch.session import Session
+from joblib_clutch.settings import Lease
 
 TASK_SECONDS = 0.1
 
@@ -105,7 +106,7 @@ def test_a_session_runs_no_more_at_once_than_it_asked_for_over_all_its_calls():
 
 def test_an_agent_bounds_each_session_whatever_it_asks_for():
     with Agent("--slots", "4", "--max-session-slots", "1") as agent:
-        session = Session(agent.address, None, dict)
+        session = Session(agent.address, Lease(), dict)
         assert session.slots == 1
         session.close()
         assert overlapping(spans_of_two_calls(agent.address)) == 1

@@ -14,6 +14,7 @@ from support.waiting import Stopwatch, until
 
 from joblib_clutch import exceptions
 from joblib_clutch.session import Session
+from joblib_clutch.settings import Lease
 
 # Two tasks that say in files that they run, on a private agent or a given one.
 SLEEPERS = """
@@ -153,7 +154,7 @@ def test_sigterm_lets_what_runs_finish_and_takes_nothing_new(gate):
                 delayed(tasks.pid)() for _ in range(2)
             )
         with pytest.raises(exceptions.AgentDrainingError, match="refused the session"):
-            Session(agent.address, None, dict)
+            Session(agent.address, Lease(), dict)
         tasks.open_gate(gate)
         assert list(results) == [0, 1]
         assert agent.exit_code() == 0

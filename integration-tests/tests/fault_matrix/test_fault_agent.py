@@ -18,6 +18,7 @@ from support.waiting import until
 
 from joblib_clutch import exceptions as errors
 from joblib_clutch.session import Session
+from joblib_clutch.settings import Lease
 
 
 def test_a04_a_zygote_that_cannot_start_is_not_started_for_ever(tmp_path):
@@ -32,7 +33,7 @@ def test_a04_a_zygote_that_cannot_start_is_not_started_for_ever(tmp_path):
     with Agent(warm=(*LIGHT_WARM, "crashes"), environment=environment) as agent:
         for _ in range(8):
             with pytest.raises(errors.WorkerStartError, match="while it started"):
-                Session(agent.address, None, dict)
+                Session(agent.address, Lease(), dict)
         assert agent.process.poll() is None
         assert len(starts.read_text().split()) <= 3
 

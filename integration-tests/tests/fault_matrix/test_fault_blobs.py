@@ -19,6 +19,7 @@ from support.waiting import until
 
 from joblib_clutch import exceptions as errors
 from joblib_clutch.session import Session
+from joblib_clutch.settings import Lease
 
 MEGABYTE = 1 << 20
 
@@ -107,7 +108,7 @@ def test_s18_waiting_batches_have_a_bound_that_is_named(gate):
 def test_s18_sessions_have_a_bound_that_is_named():
     with Agent("--max-sessions", "1") as agent, Conversation(agent.address) as first:
         with pytest.raises(errors.QuotaExceededError, match="max-sessions"):
-            Session(agent.address, None, dict)
+            Session(agent.address, Lease(), dict)
         first.submit(1, plain_batch(len, "abc"))
         assert pickle.loads(first.hear("batch_ended").value.payload) == [3]
 
