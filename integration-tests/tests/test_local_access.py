@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from support import http2
-from support.agents import Agent
+from support.agents import AS_OURSELVES, Agent
 
 NOBODY = 65_534
 GROUP = 4_711
@@ -47,7 +47,7 @@ def test_members_of_the_group_are_let_in_and_nobody_else(tmp_path, kind):
     for place in (tmp_path, *list(tmp_path.parents)[:2]):
         place.chmod(0o711)
     address = f"unix:{tmp_path}/agent.sock" if kind == "unix" else None
-    with Agent("--allow-group", str(GROUP), address=address) as agent:
+    with Agent("--allow-group", str(GROUP), *AS_OURSELVES, address=address) as agent:
         assert knock(agent.address, [1, GROUP, 2], NOBODY)
         assert knock(agent.address, [], GROUP)
         assert not knock(agent.address, [GROUP + 1], NOBODY)
