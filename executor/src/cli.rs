@@ -5,6 +5,7 @@ use std::os::fd::{IntoRawFd, RawFd};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clutch_sandbox::Sandbox;
 
 use crate::error_chain::chain;
 use crate::exit_code::Ending;
@@ -61,6 +62,8 @@ pub struct ZygoteArguments {
     gid: Option<u32>,
     #[arg(long, value_delimiter = ',')]
     groups: Vec<u32>,
+    #[arg(long, default_value_t)]
+    sandbox: Sandbox,
 }
 
 impl ZygoteArguments {
@@ -83,6 +86,7 @@ impl ZygoteArguments {
                 gid,
                 groups: self.groups,
             }),
+            sandbox: self.sandbox,
         })
     }
 }

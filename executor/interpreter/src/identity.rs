@@ -1,5 +1,6 @@
 //! What a process is to the kernel: its session, its parent, its descriptors.
 
+use std::error::Error as _;
 use std::fs::File;
 use std::io::{Error, ErrorKind};
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
@@ -11,6 +12,7 @@ use rustix::process::{
     Pid, Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal, setsid,
 };
 
+use crate::options::Options;
 use crate::progress::ProgressPage;
 
 /// Longest wait for the intermediate's end.
@@ -63,7 +65,7 @@ pub(crate) fn become_zygote(py: Python<'_>) -> PyResult<()> {
 pub(crate) fn become_worker(
     py: Python<'_>,
     descriptors: Vec<OwnedFd>,
-    agent_pid: u32,
+    options: &Options,
     intermediate: u32,
 ) -> PyResult<Seat> {
     let [line, stdout, stderr, page] = <[OwnedFd; 4]>::try_from(descriptors)
@@ -71,7 +73,7 @@ pub(crate) fn become_worker(
     // Errors from here on are read in the worker's own standard error.
     redirect(&stdout, &stderr)?;
     setsid().map_err(Error::from)?;
-    die_with(agent_pid, intermediate)?;
+    die_with(options.agent_pid, intermediate)?;
     // What a task starts stays below its worker, also when what started it ends.
     set_child_subreaper(Some(getpid())).map_err(Error::from)?;
     rustix::thread::set_no_new_privs(true).map_err(Error::from)?;
@@ -79,6 +81,12 @@ pub(crate) fn become_worker(
     rustix::io::ioctl_fionbio(&line, false).map_err(Error::from)?;
     // Refused in some containers; then the kernel chooses by size alone.
     std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJUSTMENT).ok();
+    // Each worker by itself: what a zygote had entered would hold all of its
+    // workers, who could reach each other in it.
+    options.sandbox.enter().map_err(|error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        PyOSError::new_err(format!("sandbox `{}`: {error}{cause}", options.sandbox))
+    })?;
     let progress = ProgressPage::map(page)?;
     let stacks = become_worker_in_python(py)?;
     Ok(Seat { line, progress, stacks, pid: getpid() })

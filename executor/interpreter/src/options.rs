@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
+use clutch_sandbox::Sandbox;
+
 /// The entry's arguments.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -17,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) max_payload_bytes: u64,
     /// Modules to import ahead.
     pub(crate) warm: Vec<String>,
+    /// What workers are kept from.
+    pub(crate) sandbox: Sandbox,
 }
 
 // The way from the C entry through CPython to `serve`, which takes no
@@ -24,8 +28,8 @@ pub(crate) struct Options {
 static OPTIONS: OnceLock<Options> = OnceLock::new();
 
 impl Options {
-    /// Reads python, control descriptor, agent, payload bound and the warm
-    /// modules separated by commas, in this order.
+    /// Reads python, control descriptor, agent, payload bound, the warm
+    /// modules separated by commas, and the sandbox, in this order.
     ///
     /// # Safety
     /// `arguments` points to `count` C strings.
@@ -35,7 +39,7 @@ impl Options {
             // SAFETY: the index is below the count, checked by the caller.
             unsafe { CStr::from_ptr(*arguments.add(index)) }
         };
-        if count != 5 || arguments.is_null() {
+        if count != 6 || arguments.is_null() {
             return None;
         }
         let text = |index| argument(index).to_str().ok();
@@ -45,6 +49,7 @@ impl Options {
             agent_pid: text(2)?.parse().ok()?,
             max_payload_bytes: text(3)?.parse().ok()?,
             warm: text(4)?.split(',').filter(|name| !name.is_empty()).map(String::from).collect(),
+            sandbox: text(5)?.parse().ok()?,
         })
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn serve(py: Python<'_>) -> PyResult<()> {
         say(&control, &answer)?;
     };
     drop(control);
-    let seat = identity::become_worker(py, descriptors, options.agent_pid, intermediate)?;
+    let seat = identity::become_worker(py, descriptors, options, intermediate)?;
     worker::work(py, seat, &toolbox, imports, options.max_payload_bytes)
 }
 

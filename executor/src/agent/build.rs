@@ -84,6 +84,7 @@ pub(super) fn build(settings: Settings) -> Result<Built, BuildError> {
         binary,
         interpreter_library,
         user: pool.user.clone(),
+        sandbox: pool.sandbox,
         warm: pool.warm.clone(),
         learn: pool.learn_modules,
         start: pool.start,

@@ -15,7 +15,7 @@ use crate::blobs::Store;
 use crate::dispatch::{DispatchHandle, DispatchOptions, Dispatcher};
 use crate::exit_code::Ending;
 use crate::machine::host_name;
-use crate::pool::{Reaper, Zygote};
+use crate::pool::{PythonEnvironment, Reaper, Zygote};
 use crate::service::{
     AgentIdentity, ClusterRoads, Entry, Environments, ExecutorService, GrpcPeers, Library,
     Resumable, serve_grpc,
@@ -45,19 +45,8 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
     let mut signals = Signals::new()?;
     let lifeline = built.lifeline.take();
     let reaper = Reaper::start()?;
-    let zygotes = built
-        .environments
-        .iter()
-        .map(|environment| Zygote::start(environment.clone(), built.zygote.clone(), reaper.clone()))
-        .collect::<io::Result<Vec<_>>>()?;
-    let access = built.access.as_ref();
-    let roads = ClusterRoads {
-        access: access.map(|access| access.client.clone()),
-        keepalive: built.settings.network.connections.keepalive,
-    };
-    let peers = Arc::new(GrpcPeers::new(Box::new(roads)));
-    let blobs = Store::with_peers(built.settings.blobs.clone(), peers);
-    tokio::spawn(expire(blobs.clone(), built.settings.blob_keep));
+    let zygotes = start_zygotes(&built, &reaper)?;
+    let blobs = open_store(&built);
     let dispatch = Dispatcher::start(DispatchOptions {
         scheduler: built.settings.scheduler,
         pool: built.settings.pool.clone(),
@@ -86,6 +75,7 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
     let (stop, stopped) = oneshot::channel();
     // On a task of its own it goes on while the agent drains, and whoever asks
     // for a session then is told why there is none.
+    let access = built.access.as_ref();
     let entry =
         Entry::new(access.map(|access| access.server.clone()), built.settings.network.connections);
     let connections = built.listener.serve(dispatch.clone(), entry.clone())?;
@@ -127,6 +117,26 @@ pub(super) async fn serve(mut built: Built) -> io::Result<Ending> {
         () = signals.next() => {}
     }
     Ok(ending)
+}
+
+fn start_zygotes(built: &Built, reaper: &Reaper) -> io::Result<Vec<Zygote>> {
+    let start = |environment: &PythonEnvironment| {
+        Zygote::start(environment.clone(), built.zygote.clone(), reaper.clone())
+    };
+    built.environments.iter().map(start).collect()
+}
+
+/// Opens the store, which also gets content from other agents, and forgets what was
+/// kept for too long.
+fn open_store(built: &Built) -> Store {
+    let roads = ClusterRoads {
+        access: built.access.as_ref().map(|access| access.client.clone()),
+        keepalive: built.settings.network.connections.keepalive,
+    };
+    let peers = Arc::new(GrpcPeers::new(Box::new(roads)));
+    let blobs = Store::with_peers(built.settings.blobs.clone(), peers);
+    tokio::spawn(expire(blobs.clone(), built.settings.blob_keep));
+    blobs
 }
 
 /// Lets what runs finish, however long it takes, and drivers take the outcomes.

@@ -2,6 +2,7 @@
 //! machine, for people.
 
 mod limits;
+mod sandbox;
 
 use std::io::{self, Write};
 
@@ -20,7 +21,8 @@ pub fn run(raw: RawSettings) -> Ending {
         }
     };
     let enforcer = Enforcer::probe(&settings.limits);
-    let text = limits::report(enforcer.enforcement(), enforcer.notes(), &settings.limits);
+    let mut text = limits::report(enforcer.enforcement(), enforcer.notes(), &settings.limits);
+    text += &sandbox::report(settings.pool.sandbox);
     enforcer.close();
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Ending::Done,

@@ -14,6 +14,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use clutch_sandbox::Sandbox;
 pub use library::INTERPRETER_MAIN;
 
 /// What a zygote is started with.
@@ -37,6 +38,8 @@ pub struct HostOptions {
     pub agent_pid: u32,
     /// Whom to become; `None`: nobody else.
     pub user: Option<HostUser>,
+    /// What its workers are kept from.
+    pub sandbox: Sandbox,
 }
 
 /// Another user than the agent's.
@@ -122,6 +125,7 @@ fn arguments(options: &HostOptions) -> Result<Vec<CString>, HostError> {
         options.agent_pid.to_string().into_bytes(),
         options.max_payload_bytes.to_string().into_bytes(),
         options.warm.join(",").into_bytes(),
+        options.sandbox.name().into(),
     ]
     .into_iter()
     .map(|value| {
@@ -146,6 +150,7 @@ mod tests {
             max_payload_bytes: 9,
             agent_pid: 1,
             user: None,
+            sandbox: Sandbox::Processes,
         }
     }
 
@@ -153,7 +158,7 @@ mod tests {
     fn the_entry_is_given_the_options_in_order() {
         let arguments = arguments(&options()).unwrap();
         let texts: Vec<&str> = arguments.iter().map(|text| text.to_str().unwrap()).collect();
-        assert_eq!(texts, ["/venv/bin/python", "3", "1", "9", "numpy,scipy"]);
+        assert_eq!(texts, ["/venv/bin/python", "3", "1", "9", "numpy,scipy", "processes"]);
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub(super) fn launch(
         .arg(format!("--warm={}", warm.join(",")))
         .arg(format!("--max-payload-bytes={}", options.max_batch_bytes))
         .arg(format!("--agent-pid={}", std::process::id()))
+        .arg(format!("--sandbox={}", options.sandbox))
         // The control line is standard input: nothing to do between fork
         // and exec.
         .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clutch_sandbox::Sandbox;
 use clutch_worker_link::ZygoteHello;
 use tokio::sync::{oneshot, watch};
 
@@ -25,6 +26,8 @@ pub(crate) struct ZygoteOptions {
     pub(crate) interpreter_library: PathBuf,
     /// Whom it and its workers run as; `None`: as the agent.
     pub(crate) user: Option<WorkerUser>,
+    /// What tasks are kept from.
+    pub(crate) sandbox: Sandbox,
     /// Modules to import ahead.
     pub(crate) warm: Vec<String>,
     /// Whether it learns what its workers import.

@@ -84,7 +84,7 @@ pub(crate) fn outbox(
         here: Arc::clone(&here),
         out: 0,
     };
-    (Outbox { outcomes, output, answers, waiting_bytes, here }, receiver)
+    (Outbox { outcomes, output, waiting_bytes, here, answers }, receiver)
 }
 
 impl Outbox {

@@ -92,6 +92,12 @@ pub struct RawSettings {
     #[arg(long, env = "CLUTCH_WORKER_USER", value_name = "NAME")]
     pub worker_user: Option<String>,
 
+    /// What tasks are kept from, with all that they start. `processes`: other processes than their
+    /// own, that is signals to them, a look into them, and their abstract Unix sockets, which takes
+    /// Linux 6.12. `no-tcp`: the same, and TCP. `off`: nothing. Default: `off`.
+    #[arg(long, env = "CLUTCH_SANDBOX", value_name = "KIND")]
+    pub sandbox: Option<String>,
+
     /// Batches that run at once. Default: the CPUs that this process may use.
     #[arg(long, env = "CLUTCH_SLOTS", value_name = "COUNT")]
     pub slots: Option<usize>,
@@ -292,6 +298,7 @@ impl RawSettings {
             warm: list(self.warm, file.warm),
             learn_modules: self.learn_modules.or(file.learn_modules),
             worker_user: self.worker_user.or(file.worker_user),
+            sandbox: self.sandbox.or(file.sandbox),
             slots: self.slots.or(file.slots),
             max_slots: self.max_slots.or(file.max_slots),
             max_workers: self.max_workers.or(file.max_workers),

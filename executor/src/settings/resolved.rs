@@ -4,9 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clutch_sandbox::Sandbox;
+
 use super::limits::limits;
 use super::network::{NetworkOptions, network};
 use super::{RawSettings, SettingsError};
+use crate::error_chain::chain;
 use crate::limits::LimitOptions;
 use crate::machine;
 use crate::scheduler::{self, Weight};
@@ -46,6 +49,8 @@ pub struct PoolOptions {
     pub pythons: Vec<PathBuf>,
     /// Whom zygotes and workers run as; `None`: as the agent.
     pub user: Option<WorkerUser>,
+    /// What tasks are kept from.
+    pub sandbox: Sandbox,
     /// Modules to import ahead.
     pub warm: Vec<String>,
     /// Whether zygotes learn what sessions import.
@@ -155,6 +160,7 @@ impl Settings {
             pool: PoolOptions {
                 pythons: pythons(raw.python)?,
                 user,
+                sandbox: sandbox(raw.sandbox.as_deref())?,
                 warm,
                 learn_modules: raw.learn_modules.unwrap_or(true),
                 interpreter_library: raw.interpreter_library,
@@ -255,6 +261,15 @@ fn worker_user(
     WorkerUser::choose(written, network.is_for_others()).map_err(|error| {
         SettingsError::value("worker-user", written.unwrap_or("nobody"), error.to_string())
     })
+}
+
+/// One that this machine can hold.
+fn sandbox(written: Option<&str>) -> Result<Sandbox, SettingsError> {
+    let Some(written) = written else { return Ok(Sandbox::Off) };
+    let refused = |reason| SettingsError::value("sandbox", written, reason);
+    let sandbox: Sandbox = written.parse().map_err(|error| refused(chain(&error)))?;
+    sandbox.check().map_err(|error| refused(chain(&error)))?;
+    Ok(sandbox)
 }
 
 fn pythons(written: Vec<PathBuf>) -> Result<Vec<PathBuf>, SettingsError> {
@@ -371,6 +386,10 @@ mod tests {
             (
                 RawSettings { worker_user: Some("no one".into()), ..raw() },
                 "setting `worker-user` cannot be `no one`: there is no such user",
+            ),
+            (
+                RawSettings { sandbox: Some("on".into()), ..raw() },
+                "setting `sandbox` cannot be `on`: expected `off`, `processes` or `no-tcp`",
             ),
             (
                 RawSettings { warm: vec!["os; evil".into()], ..raw() },

@@ -269,6 +269,12 @@ HARM = {
         "a task looks into its agent's or another session's processes, or reads root's files",
         "refused where workers are another user than the agent, as root's on the network are",
     ),
+    "S15": Row(
+        "a task of an agent with a sandbox signals or looks into the agent, a zygote or another"
+        " worker, connects to a socket of theirs, binds or connects over TCP",
+        "PermissionError in the task; its own children stay its own; an agent whose kernel cannot"
+        " do that does not start, exit code 78",
+    ),
     "S18": Row(
         "more batches, sessions, results or blobs than a session may have",
         "QuotaExceededError that names the bound; others are not affected",
