@@ -75,7 +75,6 @@ impl Session {
             silence_seconds: silence_seconds.unwrap_or(default_silence),
             weight,
             max_running,
-            ..Default::default()
         };
         // What a signal handler raised while we waited.
         let mut raised = None;
