@@ -48,7 +48,7 @@ class Connection:
 
 
 class Session:
-    alive = True
+    alive = attached = True
 
 
 @pytest.fixture

@@ -215,3 +215,50 @@ def test_n01_what_an_agent_had_that_is_cut_off_runs_on_the_others(network, direc
         assert runs.total() - 3 * TASKS <= said["retries"]
         # In the end nobody works there for a driver that is gone.
         until(lambda: not cluster.workers(0), seconds=NOTICED_SECONDS + silence + SLACK_SECONDS)
+
+
+TWO_CALLS = """
+    access, folder, jobs = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+    def task(number):
+        with open(os.path.join(folder, "log"), "a") as file:
+            file.write(f"{number}\\n")
+        time.sleep(0.1)
+        return number, os.environ["CLUTCH_TEST_MARK"]
+
+    with parallel_config("clutch", agents=access, n_jobs=jobs):
+        run = Parallel(batch_size=1)
+        say(first=len({mark for _, mark in run(delayed(task)(number) for number in range(12))}))
+        sys.stdin.readline()
+        begun = time.monotonic()
+        done = run(delayed(task)(number) for number in range(12, 32))
+    say(
+        right=[number for number, _ in done] == list(range(12, 32)),
+        second=len({mark for _, mark in done}),
+        took=time.monotonic() - begun,
+    )
+"""
+
+
+@pytest.mark.parametrize("others", [1, 0])
+def test_an_agent_whose_connection_broke_gets_nothing_until_it_is_back(network, others):
+    agents = 1 + others
+    with (
+        Cluster(network, agents) as cluster,
+        cluster.driver(TWO_CALLS, str(2 * agents)) as driver,
+    ):
+        assert driver.fact("first") == agents
+        cluster.hosts[0].link.cut()
+        until(lambda: BROKE in driver.stderr(), seconds=NOTICED_SECONDS + 1)
+        driver.go_on()
+        if others:
+            # The others do it all, long before the connection is given up.
+            assert driver.fact("took") < 1 + SLACK_SECONDS
+        else:
+            # Longer than a call looks for agents when it has none.
+            cut_for(7)(cluster.hosts[0].link)
+            assert 7 < driver.fact("took") < 7 + 1 + SLACK_SECONDS
+        said = driver.finish()
+        assert said["right"] and said["second"] == 1
+        assert cluster.runs() == dict.fromkeys(range(32), 1)
+        assert "nothing was lost" in driver.stderr() or others

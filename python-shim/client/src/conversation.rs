@@ -62,6 +62,7 @@ pub(crate) async fn converse<T: Send + 'static>(
         if silence.is_zero() {
             break broke;
         }
+        shared.attached.store(false, Ordering::Relaxed);
         tell(LinkEvent::Broke { why: broke.clone(), limit: silence });
         let since = Instant::now();
         let progress = shared.lock().link.progress();
@@ -74,6 +75,7 @@ pub(crate) async fn converse<T: Send + 'static>(
             () = shared.over.notified() => break broke,
         };
         last = Some(trial);
+        shared.attached.store(true, Ordering::Relaxed);
         tell(LinkEvent::Restored { after: since.elapsed() });
     };
     shared.lose(reason);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -83,6 +83,8 @@ pub(crate) struct Shared<T> {
     /// As rows name it.
     pub(crate) agent: Arc<Agent>,
     pub(crate) slots: AtomicU32,
+    /// A connection carries the session now, as far as we know.
+    pub(crate) attached: AtomicBool,
     /// Set before any batch is submitted; empty where descriptors do not reach us.
     pub(crate) data_line: OnceLock<Arc<DataLine>>,
     /// How long the session outlives a connection that broke.
@@ -167,6 +169,7 @@ impl<T: Send + 'static> Session<T> {
             source: office.source(),
             agent: Arc::new(agent),
             slots: AtomicU32::new(opened.slots),
+            attached: AtomicBool::new(true),
             data_line: OnceLock::new(),
             silence,
             over: Notify::new(),
@@ -190,6 +193,12 @@ impl<T: Send + 'static> Session<T> {
     /// Batches that the agent runs at once, now.
     pub fn slots(&self) -> u32 {
         self.shared.slots.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is submitted goes out now: not while a connection that broke is
+    /// restored.
+    pub fn is_attached(&self) -> bool {
+        self.shared.attached.load(Ordering::Relaxed)
     }
 
     /// Why the agent is lost, when it is.
@@ -339,10 +348,10 @@ impl<T: Send + 'static> Session<T> {
 
     /// Ends the session; what runs for it is killed.
     pub fn close(&self) {
-        let mut state = self.shared.lock();
-        state.closed = true;
-        self.shared.wake(state);
+        self.shared.lock().closed = true;
+        // First: an agent that answers at once is not the one who ended it.
         self.shared.lose("the driver closed the session".to_owned());
+        self.shared.wake(self.shared.lock());
     }
 }
 

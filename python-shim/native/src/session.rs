@@ -114,6 +114,11 @@ impl Session {
     }
 
     #[getter]
+    fn attached(&self) -> bool {
+        self.session.is_attached()
+    }
+
+    #[getter]
     fn lost(&self) -> Option<String> {
         self.session.lost().map(|lost| lost.0)
     }

@@ -238,6 +238,10 @@ class Session:
         """How long it outlives a connection that broke; 0: not at all."""
 
     @property
+    def attached(self) -> bool:
+        """Whether a connection carries it now; False while one that broke is restored."""
+
+    @property
     def lost(self) -> str | None:
         """Why the agent is lost; None while it is not."""
 

@@ -54,6 +54,26 @@ def tell(lost: Session, batches: int, others: int) -> None:
         warn(f"{text}; {count} again {where}")
 
 
+def away(lost: Session, batches: int) -> None:
+    """Log what becomes of a call's batches while the connection to their agent is broken.
+
+    Parameters
+    ----------
+    lost : Session
+        Its session.
+    batches : int
+        Batches that it has.
+    """
+    limit = lost.native.silence_seconds
+    _logger.warning(
+        "the agent at %s has %d batches of a call and gets no more until it is back; after %g s"
+        " without it they run elsewhere; silence_limit= sets how long",
+        lost.address,
+        batches,
+        limit,
+    )
+
+
 def worn_out(batch: Batch, lost: Session) -> AgentUnavailableError:
     """Say that each agent was lost that had a batch.
 

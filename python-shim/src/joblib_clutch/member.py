@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from joblib_clutch.batch import Batch
     from joblib_clutch.payload import Payload
     from joblib_clutch.session import Session
+    from joblib_clutch.terms import Terms
 
 
 class Member:
@@ -26,19 +28,32 @@ class Member:
         Batches of the call that it may run at once, as the placement was told.
     leaving : bool
         Whether it takes no more batches.
+    away : bool
+        Whether its connection broke and is not restored yet: it gets nothing new.
     lost : bool
         Whether its loss was noticed.
     """
 
-    __slots__ = ("leaving", "leg", "lost", "number", "session", "slots")
+    __slots__ = ("_opening", "away", "leaving", "leg", "lost", "number", "session", "slots")
 
-    def __init__(self, number: int, session: Session, slots: int) -> None:
+    def __init__(self, number: int, session: Session) -> None:
         self.number = number
         self.session = session
-        self.slots = slots
+        self.slots = 0
         self.leg: _native.Call | None = None
-        self.leaving = False
-        self.lost = False
+        self.leaving = self.away = self.lost = False
+        self._opening = threading.Lock()
+
+    def open(self, terms: Terms) -> _native.Call:
+        """Give the call there, opened when it is not.
+
+        That may take as long as sending the driver's code does.
+        """
+        with self._opening:
+            leg = self.leg
+            if leg is None:
+                leg = self.leg = terms.open_on(self.session)
+            return leg
 
 
 class Twin:

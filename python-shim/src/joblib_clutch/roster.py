@@ -109,7 +109,7 @@ class Roster:
         Returns
         -------
         list of Session
-            At least one that was alive a moment ago.
+            At least one that was alive a moment ago; last, those that cannot be reached.
 
         Raises
         ------
@@ -150,6 +150,8 @@ class Roster:
                 entry.told = bool(sessions)
         if not sessions:
             raise _none_there(missing)
+        # The first has the call opened on it, which may wait for its answers.
+        sessions.sort(key=lambda session: not session.attached)
         for address, entry in missing:
             why = entry.error.args[0] if entry.error is not None else "it has not answered yet"
             warnings.warn(

@@ -97,6 +97,11 @@ class Session:
         return self.native.lost is None
 
     @property
+    def attached(self) -> bool:
+        """Whether the agent can be reached now; it may be alive without."""
+        return self.native.attached
+
+    @property
     def slots(self) -> int:
         """Batches of this session that the agent runs at once, now."""
         return self.native.slots

@@ -14,7 +14,7 @@ from joblib_clutch import _native
 from joblib_clutch.connections import in_background
 from joblib_clutch.exceptions import ClutchError
 from joblib_clutch.late import LateBatches
-from joblib_clutch.losses import all_drain, cancelled, none_took_its_place, tell, worn_out
+from joblib_clutch.losses import all_drain, away, cancelled, none_took_its_place, tell, worn_out
 from joblib_clutch.lost import SessionLostError
 from joblib_clutch.member import Member, Twin
 from joblib_clutch.roster import roster_for, unwatch, watch
@@ -216,7 +216,7 @@ class Spread:
     def _has_nobody(self) -> bool:
         """Tell whether batches wait for agents that take no more and run nothing."""
         alive, waiting = self._alive, self._placement.waiting
-        if not alive or not waiting or any(member.slots for member in alive):
+        if not alive or not waiting or any(one.slots or one.away for one in alive):
             return False
         return waiting == len(self._batches)
 
@@ -237,7 +237,9 @@ class Spread:
                 else:
                     batch.member, batch.session = member, member.session
                     batch.attempts += 1
-                late = self._blobs.missing(member.session, batch.payload) > 0
+                late = self._blobs.missing(member.session, batch.payload) > 0 or (
+                    member.leg is None and self._terms.takes_long(member.session)
+                )
             if late:
                 self._late.put(member, token, self._submit_late)
             else:
@@ -256,7 +258,12 @@ class Spread:
                     (self._blobs.name(session, pickle), uses(session, parts))
                     for pickle, parts in shared
                 ]
-            leg = self._leg(member, token)
+            if isinstance(token, Twin):
+                leg = token.leg = self._terms.open_on(session)
+            else:
+                leg = member.open(self._terms)
+            if self._closed.is_set():
+                leg.leave()
             if leg.submit(
                 token,
                 batch.number,
@@ -284,15 +291,6 @@ class Spread:
             else:
                 batch.twin = None
         return self._placement.returned(member.number, batch.number)
-
-    def _leg(self, member: Member, token: Batch | Twin) -> _native.Call:
-        if isinstance(token, Twin):
-            token.leg = self._terms.open_on(member.session, member.slots)
-            return token.leg
-        with self._lock:
-            if member.leg is None:
-                member.leg = self._terms.open_on(member.session, member.slots)
-            return member.leg
 
     def _submit_late(self, member: Member, token: Batch | Twin) -> None:
         size = self._blobs.missing(member.session, token.payload)
@@ -367,11 +365,12 @@ class Spread:
         with self._lock:
             if self._closed.is_set() or session in self._of:
                 return
-            member = Member(next(self._numbers), session, self._terms.room(session))
-            member.leg = leg
+            room, member = self._terms.room(session), Member(next(self._numbers), session)
+            member.leg, member.away = leg, not session.attached
+            member.slots = 0 if member.away else room
             self._of[session] = self._members[member.number] = member
             self._alive = [*self._alive, member]
-            self.more += 2 * member.slots
+            self.more += 2 * room
             decisions = self._placement.joined(member.number, member.slots)
         self._perform(decisions)
 
@@ -393,7 +392,15 @@ class Spread:
                 self._leaves(member)
 
     def _resize(self, member: Member) -> None:
-        slots = 0 if member.leaving else self._terms.room(member.session)
+        if member.away == member.session.attached:
+            member.away = not member.away
+            if member.away:
+                with self._lock:
+                    had = sum(batch.member is member for batch in self._batches.values())
+                away(member.session, had)
+        # What waits may go elsewhere, what it has may not: it runs there.
+        taking = not (member.leaving or member.away)
+        slots = self._terms.room(member.session) if taking else 0
         if slots != member.slots:
             member.slots = slots
             self._perform(self._placement.slots_are(member.number, slots))

@@ -48,21 +48,35 @@ class Terms(NamedTuple):
         slots, whole = session.slots, self.plan.settings.whole_cpus
         return max(slots // whole, 1) if slots > 0 else 0
 
-    def open_on(self, session: Session, room: int) -> _native.Call:
+    def takes_long(self, session: Session) -> bool:
+        """Tell whether code of the driver may have to get there before the call can.
+
+        Parameters
+        ----------
+        session : Session
+            The agent.
+
+        Returns
+        -------
+        bool
+            False: to open the call there waits for nothing.
+        """
+        return not (self.profile.shipment.is_local or session.native.shares_memory)
+
+    def open_on(self, session: Session) -> _native.Call:
         """Open the call on one more agent, or once more on the same.
 
         Parameters
         ----------
         session : Session
             The agent.
-        room : int
-            Batches of the call that it runs at once.
 
         Returns
         -------
         _native.Call
             The call there.
         """
+        room = max(self.room(session), 1)
         most = self.plan.max_running if self.plan.settings.whole_cpus == 1 else room
         profile = self.profile._replace(workers=min(self.profile.workers, room))
         return session.join_call(self.native, profile, most)
