@@ -159,7 +159,7 @@ def test_agents_that_are_not_there_are_skipped_with_a_warning(fleet):
         )
     assert values == [2 * n for n in range(9)]
     nobody = [some_address(), some_address()]
-    with pytest.raises(exceptions.AgentUnavailableError, match="none of 2 agents is there"):
+    with pytest.raises(exceptions.AgentUnavailableError, match="none of 2 agents can be used"):
         Parallel(n_jobs=-1, backend="clutch", agents=nobody)([delayed(tasks.double)(1)])
 
 

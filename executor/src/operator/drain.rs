@@ -9,6 +9,7 @@ use clutch_protocol::v1;
 
 use super::reach::{Agents, ReachError, answered};
 use super::{Which, say};
+use crate::cli::complain;
 use crate::exit_code::Ending;
 
 /// How often one looks whether it is done.
@@ -20,10 +21,18 @@ pub(super) async fn drain(which: &Which, all: bool) -> Result<Ending, ReachError
     if count > 1 && !all {
         return Err(ReachError::Several(count));
     }
+    let mut ending = Ending::Done;
     for address in &agents.addresses {
-        drain_one(&agents, address).await?;
+        match drain_one(&agents, address).await {
+            // One that is gone is no reason to keep the others.
+            Err(error) if all => {
+                complain(&error);
+                ending = Ending::Listen;
+            }
+            drained => drained?,
+        }
     }
-    Ok(Ending::Done)
+    Ok(ending)
 }
 
 async fn drain_one(agents: &Agents, address: &Address) -> Result<(), ReachError> {

@@ -118,11 +118,28 @@ pub(crate) fn describe(status: &Status) -> String {
         }
         name.extend(letter.to_uppercase());
     }
-    let source = std::error::Error::source(status).map(chain);
+    let source = std::error::Error::source(status);
+    if source.is_some_and(is_closed) {
+        return format!("{name}: the other end closed the connection");
+    }
+    let source = source.map(chain);
     match source.filter(|source| !status.message().contains(source.as_str())) {
         Some(source) => format!("{name}: {} ({source})", status.message()),
         None => format!("{name}: {}", status.message()),
     }
+}
+
+/// Whether the connection ended without a word. What TLS says of that is long.
+fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from joblib_clutch.access import Agents
 from joblib_clutch.connections import connection_for, in_background, session_for
-from joblib_clutch.exceptions import AgentUnavailableError, ClutchError, ClutchWarning
+from joblib_clutch.exceptions import (
+    AccessDeniedError,
+    AgentUnavailableError,
+    ClutchError,
+    ClutchWarning,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -222,7 +227,8 @@ def _settled(entries: list[_Entry], waited: float) -> bool:
 
 
 def _none_there(missing: list[tuple[str, _Entry]]) -> Exception:
-    address, entry = missing[0]
+    # Credentials that do not do are the more useful thing to know.
+    address, entry = min(missing, key=lambda item: not isinstance(item[1].error, AccessDeniedError))
     error = entry.error
     if error is None:
         error = AgentUnavailableError(
@@ -230,10 +236,11 @@ def _none_there(missing: list[tuple[str, _Entry]]) -> Exception:
         )
     if len(missing) == 1:
         return error
-    return AgentUnavailableError(
-        f"none of {len(missing)} agents is there; the first one: {error.args[0]}",
+    kind = AccessDeniedError if isinstance(error, AccessDeniedError) else AgentUnavailableError
+    return kind(
+        f"none of {len(missing)} agents can be used; one of them: {error.args[0]}",
         kind="AGENT_UNAVAILABLE",
-        fault="AGENT",
+        fault=getattr(error, "fault", "AGENT"),
         advice=error.advice if isinstance(error, ClutchError) else "",
     )
 
