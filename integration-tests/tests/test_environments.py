@@ -1,6 +1,7 @@
 """Python environments: hosted by an agent that has none itself, matched to drivers."""
 
 import platform
+import re
 import sys
 
 import pytest
@@ -14,7 +15,7 @@ from support.agents import Agent
 from support.channels import open_channel
 from support.conversations import open_request
 from support.drivers import run_script
-from support.environments import ROOT, VERSIONS, python_of
+from support.environments import ROOT, VERSIONS, python_of, python_with_numpy_1
 
 from joblib_clutch import exceptions
 
@@ -150,6 +151,46 @@ def test_an_agent_with_several_environments_gives_each_driver_its_own():
             check_smoke(run_script(SMOKE, agent.address, python=python), version)
         assert len(agent.zygotes()) == len(present)
         assert not has_libpython(agent.pid)
+
+
+ARRAYS = """
+    import numpy
+
+    def make(number):
+        import numpy
+        return numpy.arange(number)
+
+    run = Parallel(2, backend="clutch", agents=sys.argv[1])
+    for what, task in (("argument", delayed(len)(make(9))), ("result", delayed(make)(9))):
+        try:
+            say(**{what: len(run([task])) and ""})
+        except exceptions.ClutchError as error:
+            say(**{what: type(error).__name__ + ": " + str(error)})
+    say(numpy=numpy.__version__)
+"""
+
+
+@pytest.mark.parametrize("new_at", ["the driver", "the worker"])
+def test_v02_arrays_of_another_numpy_name_both_versions_and_what_to_do(new_at):
+    old = python_with_numpy_1()
+    if old is None:
+        pytest.skip("no environment with NumPy 1: `make venvs` makes it")
+    worker, driver = (old, sys.executable) if new_at == "the driver" else (sys.executable, old)
+    with Agent(pythons=(worker,), warm=("numpy", "joblib", "cloudpickle")) as agent:
+        facts = run_script(ARRAYS, agent.address, python=driver)
+    what, kind = {
+        "the driver": ("argument", "ArgumentUnpickleError"),
+        "the worker": ("result", "ResultUnpickleError"),
+    }[new_at]
+    assert facts.pop("numpy").startswith("2." if new_at == "the driver" else "1."), facts
+    told = facts.pop(what)
+    assert set(facts.values()) == {""}, "NumPy 2 reads what NumPy 1 wrote"
+    assert told.startswith(f"{kind}: "), told
+    versions = re.search(r"the driver has numpy ([\d.]+) and the workers have numpy ([\d.]+)", told)
+    assert versions is not None, told
+    majors = [version.split(".")[0] for version in versions.groups()]
+    assert majors == (["2", "1"] if new_at == "the driver" else ["1", "2"])
+    assert f"'numpy=={versions.group(1)}'" in told
 
 
 def test_the_shim_works_with_every_joblib_at_hand():

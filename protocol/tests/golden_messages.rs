@@ -3,6 +3,7 @@
 //! One file per message and contract version in `tests/golden`. A released file
 //! is never rewritten: `UPDATE=1` writes those that are missing.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::Debug;
 use std::path::Path;
@@ -46,6 +47,8 @@ fn environment() -> v1::Environment {
         executable: "/opt/env/bin/python".to_owned(),
         cloudpickle_version: "3.1.2".to_owned(),
         joblib_version: "1.5.0".to_owned(),
+        // Of a later version than these messages.
+        packages: HashMap::new(),
     }
 }
 
@@ -397,6 +400,8 @@ fn code_of_the_driver() -> Outcome {
 
 #[test]
 fn what_operators_ask() -> Outcome {
+    let packages = HashMap::from([("numpy".to_owned(), "2.4.6".to_owned())]);
+    check_of("1.1", "environment", &v1::Environment { packages, ..environment() })?;
     check_of("1.1", "drain_request", &v1::DrainRequest {})?;
     check_of("1.1", "drain_response", &v1::DrainResponse { open_batches: 7 })?;
     let session = v1::SessionStatus {

@@ -14,6 +14,7 @@ from joblib_clutch import roster as roster_module
 from joblib_clutch import spread as spread_module
 from joblib_clutch.copies import SpreadBlobs
 from joblib_clutch.exceptions import (
+    AccessDeniedError,
     AgentDrainingError,
     AgentUnavailableError,
     CallCancelledError,
@@ -106,6 +107,20 @@ def test_without_any_agent_the_error_says_why(connections: dict[str, Connection]
         Roster(None, Lease()).open(["a"])
     with pytest.raises(AgentUnavailableError, match="empty"):
         Roster(None, Lease()).open([])
+
+
+def test_credentials_that_do_not_do_are_told_rather_than_that_somebody_is_away(
+    connections: dict[str, Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections["a"].there = False
+    refused = access.denied("a wrong token", "name the right file")
+
+    def refuse() -> None:
+        raise refused
+
+    monkeypatch.setattr(connections["b"], "session", refuse)
+    with pytest.raises(AccessDeniedError, match=r"none of 2 agents .* a wrong token"):
+        Roster(None, Lease()).open(["a", "b"])
 
 
 def test_a_list_is_read_as_it_is_now() -> None:

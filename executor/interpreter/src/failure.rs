@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::toolbox::Toolbox;
+use crate::warm::{package_of, version_here};
 use crate::{exception, pickling};
 
 /// The report, and the exception's pickle when it has one.
@@ -80,7 +81,7 @@ impl<'py> Failure<'py> {
     ) -> Self {
         let mut message = format!("{what} {}", exception::one_line(py, error));
         if error.is_instance_of::<PyImportError>(py) {
-            message.push_str(&environment(py));
+            message.push_str(&environment(py, error));
         }
         let (exception, pickle) = exception::report(tools, py, error);
         let report = FailureReport { phase, task_index, message, exit_code, exception };
@@ -89,12 +90,17 @@ impl<'py> Failure<'py> {
     }
 }
 
-/// Where a module is missing.
-fn environment(py: Python<'_>) -> String {
+/// Where a module is missing, and of which version the package is that lacks it.
+fn environment(py: Python<'_>, error: &PyErr) -> String {
     let executable = py.import("sys").and_then(|sys| sys.getattr("executable")?.extract());
     let executable: String = executable.unwrap_or_default();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!(" (in the environment of {executable} on {host})")
+    let name: Option<String> = error.value(py).getattr("name").and_then(|it| it.extract()).ok();
+    let package = name.as_deref().map(package_of);
+    let has = package.and_then(|package| Some((package, version_here(py, package).ok()??)));
+    // The shim reads that, see `versions.py`.
+    let has = has.map(|(package, version)| format!(", which has {package} {version}"));
+    format!(" (in the environment of {executable} on {host}{})", has.unwrap_or_default())
 }
 
 /// The code that the process would have ended with.

@@ -1,5 +1,7 @@
 //! What the zygote imports ahead of its workers.
 
+use std::collections::BTreeSet;
+
 use clutch_worker_link::ZygoteHello;
 use pyo3::prelude::*;
 
@@ -51,6 +53,7 @@ pub(crate) fn hello(py: Python<'_>, warmed: Warmed) -> PyResult<ZygoteHello> {
         executable: sys.getattr("executable")?.extract()?,
         cloudpickle_version: version(py, "cloudpickle"),
         joblib_version: version(py, "joblib"),
+        packages: packages(py, &warmed.imported)?,
         warm_modules: warmed.imported,
         failed_modules: warmed.failed,
         threading_modules: warmed.threading,
@@ -64,6 +67,29 @@ pub(crate) fn settle_memory(py: Python<'_>) -> PyResult<()> {
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
     Ok(())
+}
+
+/// Versions of the packages that modules are of, by name.
+fn packages(py: Python<'_>, modules: &[String]) -> PyResult<Vec<(String, String)>> {
+    let names: BTreeSet<_> = modules.iter().map(|name| package_of(name)).collect();
+    let versioned = |name: &str| {
+        let version = version_here(py, name)?;
+        Ok(version.map(|version| (name.to_owned(), version)))
+    };
+    names.into_iter().filter_map(|name| versioned(name).transpose()).collect()
+}
+
+/// `numpy` of `numpy._core.multiarray`.
+pub(crate) fn package_of(module: &str) -> &str {
+    module.split('.').next().unwrap_or(module)
+}
+
+/// The version that an imported package says it has.
+pub(crate) fn version_here(py: Python<'_>, package: &str) -> PyResult<Option<String>> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    let module = modules.call_method1("get", (package,))?;
+    let version = module.getattr("__version__").and_then(|version| version.extract());
+    Ok(version.ok())
 }
 
 fn version(py: Python<'_>, module: &str) -> String {

@@ -60,7 +60,7 @@ enum Successor {
     },
     Ready {
         modules: Vec<String>,
-        zygote: Running,
+        zygote: Box<Running>,
     },
 }
 
@@ -294,7 +294,7 @@ impl Keeper {
                 }
                 tracing::info!(modules = modules.len(), "the zygote learned what sessions import");
                 self.learning.succeeded(modules);
-                self.use_zygote(zygote);
+                self.use_zygote(*zygote);
                 None
             }
         }
@@ -321,7 +321,7 @@ impl Keeper {
         let Successor::Importing { modules, .. } = successor else { return };
         match zygote {
             Ok(zygote) if zygote.hello.threading_modules.is_empty() => {
-                self.successor = Successor::Ready { modules, zygote };
+                self.successor = Successor::Ready { modules, zygote: Box::new(zygote) };
             }
             Ok(zygote) => {
                 let threading = &zygote.hello.threading_modules;

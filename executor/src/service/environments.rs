@@ -104,6 +104,7 @@ fn describe(environment: &PythonEnvironment, state: &ZygoteState) -> v1::Environ
         ZygoteState::Ready { hello, .. } => v1::Environment {
             cloudpickle_version: hello.cloudpickle_version.clone(),
             joblib_version: hello.joblib_version.clone(),
+            packages: hello.packages.iter().cloned().collect(),
             ..known
         },
         ZygoteState::Starting | ZygoteState::Failed(_) => known,

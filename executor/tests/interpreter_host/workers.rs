@@ -12,6 +12,8 @@ fn the_zygote_is_the_environment() {
     assert_eq!(zygote.hello.implementation, "cpython");
     assert_eq!(zygote.hello.warm_modules, ["numpy", "joblib"]);
     assert!(!zygote.hello.joblib_version.is_empty());
+    let joblib = ("joblib".to_owned(), zygote.hello.joblib_version.clone());
+    assert!(zygote.hello.packages.contains(&joblib), "{:?}", zygote.hello.packages);
     assert_eq!(zygote.worker().text("__import__('sys').executable"), python);
 }
 

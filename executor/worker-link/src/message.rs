@@ -53,6 +53,8 @@ pub struct ZygoteHello {
     pub cloudpickle_version: String,
     /// Version of joblib; empty when not installed.
     pub joblib_version: String,
+    /// Versions of packages that it imported, by name.
+    pub packages: Vec<(String, String)>,
     /// Modules imported ahead, as asked for.
     pub warm_modules: Vec<String>,
     /// Modules asked for and not importable, each with the error's text.

@@ -40,9 +40,14 @@ VERSIONS = {
         ),
     ),
     "V02": Row(
-        "cloudpickle of another major",
-        "refused, naming both",
-        ("test_environments.py::test_a_driver_of_another_python_is_told_what_there_is",),
+        "cloudpickle of another major; arrays of NumPy 2 where there is NumPy 1",
+        "refused, naming both; what does not load says which versions there are and what to"
+        " install",
+        (
+            "test_environments.py::test_a_driver_of_another_python_is_told_what_there_is",
+            "test_environments.py"
+            "::test_v02_arrays_of_another_numpy_name_both_versions_and_what_to_do",
+        ),
     ),
     "V03": Row(
         "a newer driver and an older agent, and the reverse",

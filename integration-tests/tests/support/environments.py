@@ -17,6 +17,12 @@ def python_of(version: str) -> str | None:
     return str(python) if python.exists() else None
 
 
+def python_with_numpy_1() -> str | None:
+    """Return an interpreter of our version with joblib-clutch and NumPy 1, if there is one."""
+    python = ROOT / ".venvs" / "numpy-1" / "bin" / "python"
+    return str(python) if python.exists() else None
+
+
 def bare_python_of(version: str) -> str | None:
     """Return an interpreter of a version that can make environments, if there is one."""
     finder = ROOT / "integration-tests" / "tools" / "python-env.sh"

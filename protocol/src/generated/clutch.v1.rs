@@ -694,7 +694,7 @@ pub struct ProtocolVersion {
 }
 /// A Python environment: an interpreter and the packages that matter to the
 /// transport of tasks.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Environment {
     /// Interpreter version, for example `3.11.7`. Only `major.minor` must be equal
     /// on both sides: function bytecode does not cross minor versions.
@@ -712,6 +712,14 @@ pub struct Environment {
     /// Version of joblib; empty when it is not installed.
     #[prost(string, tag = "5")]
     pub joblib_version: ::prost::alloc::string::String,
+    /// Versions of packages that its zygote has imported, by name: at the driver
+    /// a result may not load for a package of another version. Left empty by
+    /// drivers, and by agents that do not tell.
+    #[prost(map = "string, string", tag = "6")]
+    pub packages: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 /// What a driver says first.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1201,7 +1209,7 @@ pub struct BlobStatus {
     pub spill_limit_bytes: u64,
 }
 /// One Python environment of an agent.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EnvironmentStatus {
     /// What it is; only `executable` and `python_version` until it is ready.
     #[prost(message, optional, tag = "1")]

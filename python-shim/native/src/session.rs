@@ -1,5 +1,6 @@
 //! A session on an agent.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ impl Session {
             executable,
             cloudpickle_version,
             joblib_version,
+            ..Default::default()
         };
         let request = v1::OpenSessionRequest {
             protocol: Some(v1::ProtocolVersion::CURRENT),
@@ -101,6 +103,13 @@ impl Session {
     #[getter]
     fn host(&self) -> &str {
         &self.session.opened().host
+    }
+
+    /// What it says of its packages.
+    #[getter]
+    fn packages(&self) -> HashMap<String, String> {
+        let environment = self.session.opened().environment.as_ref();
+        environment.map(|environment| environment.packages.clone()).unwrap_or_default()
     }
 
     #[getter]

@@ -230,6 +230,10 @@ class Session:
         """The agent's machine."""
 
     @property
+    def packages(self) -> dict[str, str]:
+        """Versions of packages that its zygote has imported, by name; empty: not told."""
+
+    @property
     def max_batch_bytes(self) -> int:
         """Most bytes of a batch's payload."""
 

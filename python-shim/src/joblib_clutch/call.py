@@ -291,7 +291,7 @@ class Call:
         if word == "OK":
             self.ran_seconds, pickles, buffers, pid = told
             try:
-                results = load_results(pickles, buffers, len(batch.functions))
+                results = load_results(pickles, buffers, len(batch.functions), _packages(batch))
             except ClutchError as error:
                 self._fail(batch, located(error, batch.functions, _host(batch), pid))
                 return
@@ -309,7 +309,9 @@ class Call:
     def _error(self, batch: Batch, word: str, told: list[Any]) -> BaseException:
         if word == "FAILED":
             self.ran_seconds, failure = told
-            return to_exception(failure, functions=batch.functions, host=_host(batch))
+            return to_exception(
+                failure, functions=batch.functions, host=_host(batch), packages=_packages(batch)
+            )
         if word == "UNREADABLE":
             self.ran_seconds, why, pid = told
             return located(unreadable(why), batch.functions, _host(batch), pid)
@@ -329,6 +331,10 @@ class Call:
 
 def _host(batch: Batch) -> str:
     return "" if batch.session is None else batch.session.host
+
+
+def _packages(batch: Batch) -> dict[str, str]:
+    return {} if batch.session is None else batch.session.packages
 
 
 def _cancelled(why: str) -> CallCancelledError:

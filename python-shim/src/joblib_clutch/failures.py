@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import pickle
 import sys
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from joblib_clutch import exceptions as errors
 from joblib_clutch.code.missing import how_to_ship
 from joblib_clutch.evidence import Attempt, breach
+from joblib_clutch.versions import how_to_match
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Every kind of the contract, with the class that stands for it.
 CLASS_OF_KIND: dict[str, type[errors.ClutchError]] = {
@@ -67,7 +72,13 @@ def class_of(kind: str) -> type[errors.ClutchError]:
     return CLASS_OF_KIND.get(kind, errors.InternalError)
 
 
-def to_exception(failure: dict[str, Any], *, functions: list[object], host: str) -> BaseException:
+def to_exception(
+    failure: dict[str, Any],
+    *,
+    functions: list[object],
+    host: str,
+    packages: Mapping[str, str] = MappingProxyType({}),
+) -> BaseException:
     """Build the exception that the user sees for a failed batch.
 
     Parameters
@@ -78,6 +89,8 @@ def to_exception(failure: dict[str, Any], *, functions: list[object], host: str)
         The functions of the batch's tasks, in order.
     host : str
         Name of the agent's machine.
+    packages : mapping of str to str
+        Versions of packages on its workers, as far as it told.
 
     Returns
     -------
@@ -86,7 +99,9 @@ def to_exception(failure: dict[str, Any], *, functions: list[object], host: str)
     """
     cause = _rebuilt(failure)
     index = failure["task_index"]
-    hint = how_to_ship(failure["exception_type"], failure["exception_text"], cause)
+    what = (failure["exception_type"], failure["exception_text"], cause)
+    # A package that is there in another version is not to be shipped.
+    hint = how_to_match(*what, packages, failure["message"]) or how_to_ship(*what)
     if failure["kind"] == "TASK_RAISED" and cause is not None:
         _note(cause, _place(failure, functions, host))
         if hint is not None:

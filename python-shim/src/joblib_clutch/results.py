@@ -5,18 +5,27 @@ from __future__ import annotations
 import ctypes
 import itertools
 import pickle
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from joblib_clutch.exceptions import ClutchError, InternalError, ResultUnpickleError
 from joblib_clutch.failures import function_name
+from joblib_clutch.versions import how_to_match
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from joblib_clutch import _native
 
 Buffers = list[bytearray] | tuple["_native.Mapping", list[tuple[int, int]]] | None
 
 
-def load_results(pickles: list[bytes], buffers: Buffers, tasks: int) -> list[Any]:
+def load_results(
+    pickles: list[bytes],
+    buffers: Buffers,
+    tasks: int,
+    packages: Mapping[str, str] = MappingProxyType({}),
+) -> list[Any]:
     """Unpickle the results of a batch.
 
     Parameters
@@ -28,6 +37,8 @@ def load_results(pickles: list[bytes], buffers: Buffers, tasks: int) -> list[Any
         Out-of-band buffers of the last one. Arrays are made on them, writable, without a copy.
     tasks : int
         How many results there have to be.
+    packages : mapping of str to str
+        Versions of packages on the worker, as far as the agent told.
 
     Returns
     -------
@@ -50,7 +61,8 @@ def load_results(pickles: list[bytes], buffers: Buffers, tasks: int) -> list[Any
             f"the driver could not unpickle a result: {type(cause).__name__}: {cause}",
             kind="RESULT_UNREADABLE",
             fault="TASK",
-            advice="make sure that the result's module can be imported by the driver",
+            advice=how_to_match(type(cause).__name__, str(cause), cause, packages)
+            or "make sure that the result's module can be imported by the driver",
         ) from cause
     if not isinstance(results, list) or len(results) != tasks:
         raise InternalError(

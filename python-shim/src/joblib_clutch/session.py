@@ -90,6 +90,7 @@ class Session:
         self.native = _open(address, lease, access)
         self.blobs = SessionBlobs(self)
         self.host = self.native.host
+        self.packages = self.native.packages
 
     @property
     def alive(self) -> bool:

@@ -40,18 +40,27 @@ class ProtocolVersion(_message.Message):
     def __init__(self, major: _Optional[int] = ..., minor: _Optional[int] = ...) -> None: ...
 
 class Environment(_message.Message):
-    __slots__ = ("python_version", "implementation", "executable", "cloudpickle_version", "joblib_version")
+    __slots__ = ("python_version", "implementation", "executable", "cloudpickle_version", "joblib_version", "packages")
+    class PackagesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMPLEMENTATION_FIELD_NUMBER: _ClassVar[int]
     EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
     CLOUDPICKLE_VERSION_FIELD_NUMBER: _ClassVar[int]
     JOBLIB_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PACKAGES_FIELD_NUMBER: _ClassVar[int]
     python_version: str
     implementation: str
     executable: str
     cloudpickle_version: str
     joblib_version: str
-    def __init__(self, python_version: _Optional[str] = ..., implementation: _Optional[str] = ..., executable: _Optional[str] = ..., cloudpickle_version: _Optional[str] = ..., joblib_version: _Optional[str] = ...) -> None: ...
+    packages: _containers.ScalarMap[str, str]
+    def __init__(self, python_version: _Optional[str] = ..., implementation: _Optional[str] = ..., executable: _Optional[str] = ..., cloudpickle_version: _Optional[str] = ..., joblib_version: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class OpenSessionRequest(_message.Message):
     __slots__ = ("protocol", "client_version", "environment", "python", "name", "silence_seconds", "weight", "max_running")
