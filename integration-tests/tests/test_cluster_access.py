@@ -210,6 +210,10 @@ def test_drivers_work_with_their_copy_and_cannot_pass_for_an_agent(agent, tmp_pa
     assert run(copy) == [1, 1]
     contents = json.loads(copy.read_text())
     assert "agent" not in contents
+    assert contents["agents"] == [agent.address]
+    named = ("--agent", "one:7077", "--agent", "two:7077")
+    told = clutch("access", "--for-drivers", agent.access, *named)
+    assert json.loads(told.stdout)["agents"] == ["one:7077", "two:7077"]
     # Whoever has no more than a driver serves as an agent.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(identity_file(contents["driver"], tmp_path))

@@ -9,12 +9,15 @@ use super::AccessArguments;
 use crate::agent::credentials::{read, read_token, secret};
 
 pub(super) fn write(arguments: &AccessArguments) -> Result<(), AccessError> {
-    let file = match (&arguments.for_drivers, &arguments.token_file) {
+    let mut file = match (&arguments.for_drivers, &arguments.token_file) {
         (Some(path), _) => StoredFile::at(path).read()?.for_drivers(),
         (None, Some(token)) => compose(arguments, token)?,
         // The command line is refused without either.
         (None, None) => return Err(AccessError::Missing("no token")),
     };
+    if !arguments.agent.is_empty() {
+        file.agents = addresses(&arguments.agent)?;
+    }
     // Better now than at the first call.
     Access::new(&file, Role::Driver)?;
     if let Some(path) = &arguments.output {
@@ -37,12 +40,15 @@ fn compose(arguments: &AccessArguments, token: &Path) -> Result<AccessFile, Acce
         file.authority = Some(read(authority)?);
         file.driver = Some(Identity { certificate: read(certificate)?, key: secret(key)? });
     }
-    for address in &arguments.agent {
+    Ok(file)
+}
+
+fn addresses(given: &[String]) -> Result<Vec<String>, AccessError> {
+    for address in given {
         Address::parse(address).map_err(|error| AccessError::Unusable {
             what: "an agent's address",
             why: error.to_string(),
         })?;
-        file.agents.push(address.clone());
     }
-    Ok(file)
+    Ok(given.to_vec())
 }

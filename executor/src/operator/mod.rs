@@ -75,8 +75,9 @@ pub struct AccessArguments {
     #[arg(long, value_name = "FILE", requires = "tls_authority")]
     tls_key: Option<PathBuf>,
 
-    /// An agent's address. May be repeated.
-    #[arg(long, value_name = "HOST:PORT", requires = "token_file")]
+    /// An agent's address, in place of those that the copied file names. May be
+    /// repeated.
+    #[arg(long, value_name = "HOST:PORT")]
     agent: Vec<String>,
 
     /// Where to write it, with mode 0600. It must not be there yet. Without it:

@@ -137,8 +137,9 @@ def test_the_guide_leads_to_a_cluster_on_clean_machines(pair, network, tmp_path)
     home.run(sys.executable, "-c", open_ports.format(one.host.address, PORT))
     with Driver(CALL, str(access), "1", become=home.become, **KEEPALIVE) as driver:
         said = driver.finish(120)
+        log = driver.stderr()
     assert said["right"]
-    assert said["units"] == 2
+    assert said["units"] == 2, log
     assert said["users"] == [int(one.run("id -u clutch"))]
 
     # While a driver goes on, one machine is upgraded.
