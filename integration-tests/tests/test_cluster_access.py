@@ -329,6 +329,19 @@ def test_drain_empties_an_agent_and_waits_for_its_end(tmp_path, gate):
         assert agent.exit_code() == 0
 
 
+def test_drain_all_empties_those_that_are_there_and_names_the_others(tmp_path):
+    access = tmp_path / "cluster.json"
+    with ClusterAgent(access) as gone, ClusterAgent(access) as there:
+        gone.signal(signal.SIGKILL)
+        gone.process.wait()
+        ended = clutch("drain", "--access-file", access, "--all")
+        assert there.exit_code() == 0
+    assert ended.returncode == 69
+    assert f"{there.address}: has ended" in ended.stdout
+    assert gone.address in ended.stderr
+    assert ended.stderr.count("Connection refused") == 1, "each cause once"
+
+
 def test_a_refused_stranger_is_logged_without_control_characters(agent):
     with agent.connect("127.0.4.1", tls=False) as peer:
         peer.sendall(b"\x1b[2J\r\nevil: yes\r\n\r\n")
