@@ -195,7 +195,7 @@ def test_n01_an_agent_that_does_not_come_back_is_an_error_in_time(network):
         driver.finish()
 
 
-@pytest.mark.parametrize("direction", ["both", "from"])
+@pytest.mark.parametrize("direction", ["from", "both"] if THOROUGH else ["from"])
 def test_n01_what_an_agent_had_that_is_cut_off_runs_on_the_others(network, direction):
     agents, silence = 3, 2
     with (
@@ -240,7 +240,7 @@ TWO_CALLS = """
 """
 
 
-@pytest.mark.parametrize("others", [1, 0])
+@pytest.mark.parametrize("others", [1, 0] if THOROUGH else [1])
 def test_an_agent_whose_connection_broke_gets_nothing_until_it_is_back(network, others):
     agents = 1 + others
     with (
