@@ -20,6 +20,7 @@ from support import processes
 from support.agents import AS_OURSELVES, Agent, run_agent
 from support.authorities import Authority
 from support.drivers import Driver
+from support.resets import resetting
 from support.tcp_agents import (
     ClusterAgent,
     access_file,
@@ -348,6 +349,17 @@ def test_a_refused_stranger_is_logged_without_control_characters(agent):
         peer.recv(1)
     [line] = until(lambda: [at for at in agent.stderr().splitlines() if "127.0.4.1:" in at])
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(("resets", "served"), [(2, True), (3, False)])
+def test_connections_that_are_reset_are_tried_again_a_little(agent, tmp_path, resets, served):
+    with resetting(agent.address, resets) as address:
+        access = changed(agent, tmp_path, agents=[address])
+        if served:
+            assert run(access) == [1, 1]
+        else:
+            with pytest.raises(exceptions.AgentUnavailableError, match="did not open a session"):
+                run(access)
 
 
 def test_a_driver_gives_up_an_agent_that_does_not_answer(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections import Counter
@@ -129,10 +130,11 @@ def test_a_batch_is_sent_three_times_and_then_named(agent: FakeAgent) -> None:
     assert agent.address in str(caught.value)
     assert (caught.value.attempt, len(caught.value.earlier_attempts)) == (3, 2)
     assert Counter(payloads(agent)).most_common(1)[0][1] == 3
-    assert [str(warning.message) for warning in warned] == [
-        "the agent was lost (it ended the session); 2 batches are run again on the one at"
-        f" {agent.address}"
-    ] * 2
+    # The second may not have been sent when the first one's agent hung up.
+    told = r"the agent was lost \(it ended the session\); (1 batch is|2 batches are) run again on"
+    assert len(warned) >= 2
+    for warning in warned:
+        assert re.fullmatch(f"{told} the one at {agent.address}", str(warning.message))
 
 
 def test_warnings_made_errors_end_no_call(

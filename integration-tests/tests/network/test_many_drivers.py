@@ -60,6 +60,11 @@ def check_crowd(agent, driver, turn):
 
 def test_n08_an_interrupt_at_a_driver_frees_its_agent(network):
     script = """
+        import signal
+
+        # Started by another program, a script may have SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
         def task(folder):
             open(os.path.join(folder, "log"), "a").write("0\\n")
             time.sleep(60)

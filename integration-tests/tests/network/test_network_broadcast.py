@@ -56,6 +56,9 @@ def test_a_big_argument_leaves_the_driver_about_once(network):
 @pytest.mark.skipif(not THOROUGH, reason="takes a minute: `make test-network`")
 @pytest.mark.timeout(600)
 def test_many_agents_have_it_hardly_later_than_one(network):
-    one, _ = broadcast(network, 1, "1gbit")
-    many, _ = broadcast(network, AGENTS, "1gbit")
-    assert many["took"] < 1.6 * one["took"]
+    # All agents share our CPUs, which others may want too.
+    one, many = (
+        min(broadcast(network, count, "1gbit")[0]["took"] for _ in range(3))
+        for count in (1, AGENTS)
+    )
+    assert many < 1.6 * one

@@ -1,5 +1,8 @@
 //! Opens a session on an agent.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
 use std::time::Duration;
 
 use clutch_access::{Access, Address, Channel, ConnectError, Keepalive, KeepaliveError};
@@ -10,6 +13,10 @@ use tonic::{Code, Status};
 
 /// Longer than an agent waits for a zygote.
 const OPEN_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Pauses, in milliseconds, after connections that ended before there was an answer: an
+/// agent to which very many come at once may not get to all in time.
+const PAUSES: [u64; 2] = [300, 1000];
 
 /// Bytes that an agent may send before they are read.
 const WINDOW_BYTES: u32 = 8 << 20;
@@ -58,26 +65,63 @@ pub(crate) async fn open(
     target: &Target,
     request: v1::OpenSessionRequest,
 ) -> Result<(ExecutorClient<Channel>, v1::SessionOpened), OpenError> {
+    for pause in PAUSES {
+        match attempt(target, request.clone()).await {
+            Err(Failed { may_pass: true, .. }) => {
+                let pause = Duration::from_millis(pause).mul_f64(0.5 + dice());
+                tokio::time::sleep(pause).await;
+            }
+            other => return other.map_err(|failed| failed.error),
+        }
+    }
+    attempt(target, request).await.map_err(|failed| failed.error)
+}
+
+/// An attempt that came to nothing.
+struct Failed {
+    error: OpenError,
+    /// The next one, soon, may do better.
+    may_pass: bool,
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        Self { error, may_pass: false }
+    }
+}
+
+async fn attempt(
+    target: &Target,
+    request: v1::OpenSessionRequest,
+) -> Result<(ExecutorClient<Channel>, v1::SessionOpened), Failed> {
     let mut client = target.connect().await.map_err(|error| {
         let why = chain(&error);
-        if error.may_pass() { OpenError::Unreachable(why) } else { OpenError::Denied(why) }
+        let may_pass = error.may_pass() && was_cut(&error);
+        let error =
+            if error.may_pass() { OpenError::Unreachable(why) } else { OpenError::Denied(why) };
+        Failed { error, may_pass }
     })?;
     let answer = tokio::time::timeout(OPEN_PATIENCE, client.open_session(request)).await;
     let response = match answer {
         Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => return Err(not_opened(&status, target)),
+        Ok(Err(status)) => {
+            let error = not_opened(&status, target);
+            let unreachable = matches!(error, OpenError::Unreachable(_));
+            let may_pass = unreachable && target.address.unix().is_none() && is_transport(&status);
+            return Err(Failed { error, may_pass });
+        }
         Err(_) => {
             let seconds = OPEN_PATIENCE.as_secs();
             let why = format!("DEADLINE_EXCEEDED: no answer within {seconds} s");
-            return Err(OpenError::Unreachable(why));
+            return Err(OpenError::Unreachable(why).into());
         }
     };
     match response.result {
         Some(open_session_response::Result::Opened(opened)) => Ok((client, opened)),
         Some(open_session_response::Result::Refusal(refusal)) => {
-            Err(OpenError::Refused(Box::new(refusal)))
+            Err(OpenError::Refused(Box::new(refusal)).into())
         }
-        None => Err(OpenError::Unreachable("it answered neither yes nor no".to_owned())),
+        None => Err(OpenError::Unreachable("it answered neither yes nor no".to_owned()).into()),
     }
 }
 
@@ -101,6 +145,31 @@ fn not_opened(status: &Status, target: &Target) -> OpenError {
         ));
     }
     OpenError::Unreachable(said)
+}
+
+/// Whether the other side ended a connection that there was.
+fn was_cut(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    has_kind(error, &[BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof])
+}
+
+/// Whether an error of the operating system of such a kind is behind it.
+pub(crate) fn has_kind(error: &(dyn std::error::Error + 'static), kinds: &[io::ErrorKind]) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if kind.is_some_and(|kind| kinds.contains(&kind)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// From 0 to 1; good enough to spread attempts.
+pub(crate) fn dice() -> f64 {
+    let number = RandomState::new().build_hasher().finish();
+    f64::from(u32::try_from(number >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }
 
 /// Whether it comes from the connection and not from the agent.

@@ -1,8 +1,6 @@
 //! Reaches an agent again after a connection broke.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
-use std::io;
+use std::io::ErrorKind::{ConnectionRefused, NotFound};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +10,7 @@ use clutch_protocol::v1::executor_client::ExecutorClient;
 use tonic::{Code, Status, Streaming};
 
 use crate::conversation::Envelopes;
-use crate::handshake::{Target, chain, describe};
+use crate::handshake::{Target, chain, describe, dice, has_kind};
 use crate::patience::{Failed, Patience};
 use crate::session::Shared;
 
@@ -84,7 +82,7 @@ async fn attempt<T: Send + 'static>(
 ) -> Result<Talk, Failed> {
     let mut client = agent.target.connect().await.map_err(|error| {
         let why = chain(&error);
-        match is_refused(&error) {
+        match has_kind(&error, &[ConnectionRefused, NotFound]) {
             _ if !error.may_pass() => Failed::ForGood(why),
             true => Failed::Refused(why),
             false => Failed::ForNow(why),
@@ -129,22 +127,4 @@ pub(crate) fn failed(status: &Status) -> Failed {
         | Code::Unavailable
         | Code::DataLoss => Failed::ForNow(why),
     }
-}
-
-fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(kind, Some(io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// From 0 to 1; good enough to spread attempts.
-fn dice() -> f64 {
-    let number = RandomState::new().build_hasher().finish();
-    f64::from(u32::try_from(number >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }
