@@ -188,7 +188,8 @@ pub(crate) fn describe(status: &Status) -> String {
         name.extend(letter.to_uppercase());
     }
     let source = std::error::Error::source(status);
-    if source.is_some_and(is_closed) {
+    // What TLS says of that is long.
+    if source.is_some_and(|source| has_kind(source, &[io::ErrorKind::UnexpectedEof])) {
         return format!("{name}: the other end closed the connection");
     }
     let source = source.map(chain);
@@ -196,19 +197,6 @@ pub(crate) fn describe(status: &Status) -> String {
         Some(source) => format!("{name}: {} ({source})", status.message()),
         None => format!("{name}: {}", status.message()),
     }
-}
-
-/// Whether the connection ended without a word. What TLS says of that is long.
-fn is_closed(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if kind == Some(std::io::ErrorKind::UnexpectedEof) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
