@@ -299,11 +299,13 @@ def test_s12_what_changed_on_the_disk_is_given_to_nobody(tmp_path, agents, talks
 
 def corrupt(pid, folder):
     """Flip a byte of the one file that a process has below a folder; false: not allowed."""
-    (file,) = [
-        link
-        for link in Path(f"/proc/{pid}/fd").iterdir()
-        if str(link.readlink()).startswith(str(folder))
-    ]
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # Others of its files come and go.
+        with contextlib.suppress(FileNotFoundError):
+            if str(link.readlink()).startswith(str(folder)):
+                found.append(link)
+    (file,) = found
     try:
         with file.open("r+b") as opened:
             opened.seek(HALF)

@@ -178,9 +178,11 @@ def test_an_agent_that_ends_waits_until_its_last_words_are_acknowledged():
             (frame,) = next(stream.heard).frames
             assert frame.batch_ended.batch_id == 1
             agent.signal()
-            # Nobody said yet that it has arrived.
+            (frame,) = next(stream.heard).frames
+            assert frame.capacity.slots == 0
+            # Nobody said yet that they have arrived.
             until(lambda: agent.status().draining)
             assert agent.process.poll() is None
-            stream.say(acknowledged=1)
+            stream.say(acknowledged=2)
             list(stream.heard)
         assert agent.exit_code() == 0

@@ -48,6 +48,8 @@ def test_v03_this_driver_works_with_agents_of_other_minors(other_agent):
 
 
 def test_v03_a_driver_of_the_last_minor_gets_every_outcome_and_leaves_nothing(shared_agent):
+    # What other tests left open is none of this one's.
+    forget(shared_agent.address)
     # More outcomes than an agent would keep for a driver that has to acknowledge them.
     with Conversation(shared_agent.address) as driver:
         for number in range(1, MANY + 1):
