@@ -1,7 +1,8 @@
 """The rows of the fault matrix about networks (N), versions (V) and clocks (C).
 
-They are held by tests of `tests/network`, `test_versions.py` and `test_clocks.py` whose
-name or whose case begins with their number, and by those that are named here.
+They are held by tests of `tests/network`, `test_resume.py`, `test_versions.py` and
+`test_clocks.py` whose name or whose case begins with their number, and by those that are
+named here.
 """
 
 from rows import Row
@@ -25,8 +26,27 @@ NETWORK = {
         "what it ran is killed once keepalive and the silence limit are over",
     ),
     "N08": Row("Ctrl-C at a driver", "it returns at once, and its workers are free"),
+    "N09": Row(
+        "a message, or the answer to it, is lost: the connection is cut anywhere",
+        "each task runs once, by its side effects, and its outcome arrives",
+    ),
+    "N10": Row(
+        "what was said before is said again after its end",
+        "it is answered, not run; after the silence limit nobody knows it any more",
+        ("test_resume_by_hand.py::test_whoever_resumes_takes_over_and_gets_what_it_lacks",),
+    ),
     "N11": Row("the driver reads slowly", "the agent holds no more than joblib sends ahead"),
+    "N12": Row(
+        "a client with thousands of batches beside a modest one",
+        "the modest one waits for two tasks at the most; nobody passes its bound",
+        (
+            "test_fairness.py"
+            "::test_a_modest_client_waits_for_no_more_than_two_tasks_of_a_hungry_one",
+            "test_fairness.py::test_an_agent_bounds_each_session_whatever_it_asks_for",
+        ),
+    ),
     "N13": Row("many drivers come at once, and again after a restart", "all are served"),
+    "N14": Row("the agent ends a connection in the middle of a call", "no task is lost"),
 }
 
 VERSIONS = {

@@ -253,9 +253,17 @@ AGENT = {
 }
 
 HARM = {
+    "S10": Row(
+        "a blob is named by a path or half a digest", "refused before anything is looked up"
+    ),
+    "S11": Row(
+        "an upload, or another agent, sends something else than it named",
+        "it is never present, and its room is given back",
+    ),
     "S12": Row(
         "the bytes of a blob on disk change",
-        "its file has no name, so only who may trace the agent can; bytes are not checked again",
+        "its file has no name, so only who may trace the agent can; what has a digest is checked"
+        " when it is used again or given to another agent, and then has no name any more",
     ),
     "S13": Row(
         "a task writes to a blob, cuts it, lets it grow",
@@ -274,6 +282,18 @@ HARM = {
         " worker, connects to a socket of theirs, binds or connects over TCP",
         "PermissionError in the task; its own children stay its own; an agent whose kernel cannot"
         " do that does not start, exit code 78",
+    ),
+    "S17": Row(
+        "every decoder of foreign bytes reads nonsense: `make fuzz`",
+        "no panic, no memory without bound",
+        (
+            "executor/src/service/fuzzing.rs::conversation",
+            "executor/src/service/fuzzing.rs::data_line",
+            "executor/src/pool/worker/fuzzing.rs::task_line",
+            "executor/src/pool/worker/fuzzing.rs::control_line",
+            "python-shim/client/src/fuzzing.rs::conversation",
+            "python-shim/client/src/fuzzing.rs::data_line",
+        ),
     ),
     "S18": Row(
         "more batches, sessions, results or blobs than a session may have",
