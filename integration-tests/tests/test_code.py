@@ -65,7 +65,7 @@ def test_modules_beside_the_script_come_by_content_and_leave_with_the_session(ag
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare")
-def test_an_agent_whose_view_lacks_the_folder_gets_its_modules():
+def test_an_agent_whose_view_lacks_the_folder_gets_its_modules(tmp_path, monkeypatch):
     probe = ["unshare", "-m", "true"]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("mount namespaces are not permitted here")
@@ -80,8 +80,10 @@ def test_an_agent_whose_view_lacks_the_folder_gets_its_modules():
         """
     address = some_address()
     files = {"helper.py": HELPER, "late.py": LATE}
+    # Below it is the driver's folder, and nothing that the agent needs.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with Driver(source, address, files=files) as driver:
-        hide = f'mount -t tmpfs none {tempfile.gettempdir()} && exec "$@"'
+        hide = f'mount -t tmpfs none {tmp_path} && exec "$@"'
         become = ("unshare", "-m", "sh", "-c", hide, "sh")
         with Agent("--slots", "2", address=address, become=become):
             driver.go_on()
